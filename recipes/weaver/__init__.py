@@ -1,0 +1,1 @@
+"""Weaver: the recipe of the small base model that comes with Tailorbird."""

@@ -1,0 +1,1 @@
+"""Tailorbird: a self-hosted fine-tuning service that speaks Azure OpenAI."""

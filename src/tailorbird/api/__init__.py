@@ -1,0 +1,1 @@
+"""Requests into service calls, results into JSON. No decisions here."""

@@ -1,0 +1,1 @@
+"""Training files, read and judged the same way by the service, the trainer and the CLI; no torch."""

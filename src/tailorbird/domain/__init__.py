@@ -1,0 +1,1 @@
+"""What the words mean. Frozen dataclasses, state tables and rules; standard library only, no I/O."""

@@ -1,0 +1,121 @@
+"""Runs the trainer as a child process and tails its events.
+
+events.jsonl only grows, over all processes of a run, but for a torn last line of a killed one, which its successor cuts
+off: so nothing is remembered of a line before its end is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from tailorbird.protocol.training import (
+    EVENTS_FILE,
+    PLAN_FILE,
+    Failed,
+    Finished,
+    Interrupted,
+    TrainEvent,
+    TrainPlan,
+    event_from_line,
+)
+from tailorbird.service.ports import TrainerCrashed, TrainerRun
+
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 8.0
+_LOG_FILE = "trainer.log"
+_LOG_TAIL_BYTES = 2_000
+
+# Measured in shared/perf: glibc's default returns big blocks to the kernel after every step and faults them in again.
+_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+class LocalTrainer:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = {**environment, **_MALLOC}
+
+    async def start(self, plan: TrainPlan) -> TrainerRun:
+        folder = Path(plan.run_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{PLAN_FILE}"
+        draft.write_text(plan.to_json())
+        draft.replace(folder / PLAN_FILE)
+        with (folder / _LOG_FILE).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tailorbird.training",
+                str(folder / PLAN_FILE),
+                "--exit-with-parent",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                # A Ctrl-C in the terminal is the worker's to pass on.
+                start_new_session=True,
+            )
+        return LocalRun(folder, process)
+
+
+class LocalRun:
+    def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
+        self._folder = folder
+        self._process = process
+
+    async def events(self) -> AsyncIterator[TrainEvent]:
+        offset = 0
+        last: TrainEvent | None = None
+        while True:
+            ended = self._process.returncode is not None
+            data = _read_from(self._folder / EVENTS_FILE, offset)
+            complete = data[: data.rfind(b"\n") + 1]
+            offset += len(complete)
+            for line in complete.splitlines():
+                last = event_from_line(line.decode())
+                # Whether an interruption is this process's or history shows only when the process has ended.
+                if not isinstance(last, Interrupted):
+                    yield last
+                if isinstance(last, Finished | Failed):
+                    return
+            if ended:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        if not isinstance(last, Interrupted):
+            raise TrainerCrashed(self._process.returncode or 0, _tail(self._folder / _LOG_FILE))
+        yield last
+
+    async def stop(self) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                await self.kill()
+
+    async def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as source:
+            source.seek(offset)
+            return source.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""Language models and their LoRA adapters, shared by trainer and engine (torch)."""

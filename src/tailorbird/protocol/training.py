@@ -1,0 +1,220 @@
+"""TrainPlan in; Started, Step, CheckpointSaved, Finished or Failed out.
+
+The worker writes `plan.json` into a run folder and starts `python -m tailorbird.training plan.json`. The trainer
+appends one JSON object a line to `events.jsonl` in the same folder; the worker tails it. Everything is resolved before:
+a plan holds numbers, never "auto".
+
+Run folder: `plan.json`, `events.jsonl`, `results.csv`, `state/` (what a resume needs), `checkpoints/step-N/` and
+`adapter/` (PEFT folders), `probes.json` (the trainer's log-probabilities for the proof).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+EVENTS_FILE = "events.jsonl"
+PLAN_FILE = "plan.json"
+PROBES_FILE = "probes.json"
+RESULTS_FILE = "results.csv"
+ADAPTER_FOLDER = "adapter"
+CHECKPOINT_FOLDER = "checkpoints"
+STATE_FOLDER = "state"
+
+RESULT_COLUMNS = (
+    "step",
+    "train_loss",
+    "train_mean_token_accuracy",
+    "valid_loss",
+    "valid_mean_token_accuracy",
+    "full_valid_loss",
+    "full_valid_mean_token_accuracy",
+)
+"""Header of results.csv, as Azure writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """One training run, every number resolved.
+
+    Paths are absolute. `learning_rate` is the peak rate, the multiplier already applied. `max_tokens` is the longest
+    example the model can hold; a longer one is refused by validation, never cut. `initial_adapter` continues from a
+    PEFT folder of the same base. `save_every` counts optimizer steps between two resume points. `template_hash` names
+    the chat template the rows were checked with; the trainer refuses to run under another.
+    """
+
+    job_id: str
+    run_folder: str
+    base_model: str
+    training_file: str
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    max_tokens: int
+    template_hash: str
+    validation_file: str | None = None
+    initial_adapter: str | None = None
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    save_every: int = 20
+    micro_batch_tokens: int = 4096
+    probe_count: int = 4
+    threads: int = 0
+    """Threads for one operation; 0 leaves the choice to PyTorch."""
+    rendered_at: str | None = None
+    """ISO 8601 moment that templates which write the date see: a run resumed tomorrow trains the same tokens."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainPlan:
+        """Raises ValueError naming the field when the text is no plan."""
+        raw = json.loads(text)
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(raw) - known)
+        if unknown:
+            raise ValueError(f"plan.json: unknown field(s) {', '.join(unknown)}")
+        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        missing = sorted(required - set(raw))
+        if missing:
+            raise ValueError(f"plan.json: missing field(s) {', '.join(missing)}")
+        return cls(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Losses are means over trained tokens, in nats; accuracies are fractions. None means not computed at this step."""
+
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first event of a process. `resumed_step` is the last step the saved state holds, 0 on a fresh run."""
+
+    total_steps: int
+    steps_per_epoch: int
+    examples: int
+    epoch_tokens: int
+    trained_parameters: int
+    resumed_step: int = 0
+    kind: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step, counted from 1. `tokens` are the given (not only the trained) tokens of its batch."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    learning_rate: float
+    tokens: int
+    metrics: Metrics
+    kind: Literal["step"] = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """An adapter folder is complete on disk; `path` is absolute. Written once an epoch."""
+
+    step: int
+    epoch: int
+    path: str
+    metrics: Metrics
+    kind: Literal["checkpoint"] = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Training is over. `trained_tokens` = tokens of the training file x epochs; `train_seconds` sums all processes."""
+
+    steps: int
+    trained_tokens: int
+    train_seconds: float
+    adapter_path: str
+    results_path: str
+    probes_path: str
+    notes: dict[str, float] = field(default_factory=dict[str, float])
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The trainer was told to stop (SIGTERM), saved its state at `step` and left."""
+
+    step: int
+    kind: Literal["interrupted"] = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run cannot go on. `message` may be shown to the customer; `detail` may not."""
+
+    code: str
+    message: str
+    detail: str = ""
+    kind: Literal["failed"] = "failed"
+
+
+TrainEvent = Started | Step | CheckpointSaved | Finished | Interrupted | Failed
+_KINDS: dict[str, type[Any]] = {
+    "started": Started,
+    "step": Step,
+    "checkpoint": CheckpointSaved,
+    "finished": Finished,
+    "interrupted": Interrupted,
+    "failed": Failed,
+}
+
+
+def event_to_line(event: TrainEvent) -> str:
+    """One line of events.jsonl, without the newline."""
+    return json.dumps(dataclasses.asdict(event), separators=(",", ":"))
+
+
+def event_from_line(line: str) -> TrainEvent:
+    """Raises ValueError when the line is no event."""
+    raw = json.loads(line)
+    try:
+        kind = _KINDS[raw["kind"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a training event: {line[:80]!r}") from error
+    if "metrics" in raw:
+        raw["metrics"] = Metrics(**raw["metrics"])
+    return kind(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One example scored by the trainer with the final adapter, in the precision the adapter is served in.
+
+    `token_ids` is the whole example; `positions` are the indices of its trained tokens; `logprobs` their natural-log
+    probabilities given everything before, same length as `positions`.
+    """
+
+    token_ids: list[int]
+    positions: list[int]
+    logprobs: list[float]
+
+
+def probes_to_json(probes: list[Probe]) -> str:
+    return json.dumps([dataclasses.asdict(probe) for probe in probes])
+
+
+def probes_from_json(text: str) -> list[Probe]:
+    return [Probe(**raw) for raw in json.loads(text)]

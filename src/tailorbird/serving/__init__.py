@@ -1,0 +1,1 @@
+"""The multi-LoRA inference engine: one base model, many adapters in one batch (torch)."""

@@ -1,0 +1,193 @@
+"""A training file as token ids and weights, in seeded order, cut into optimizer batches and padded micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tailorbird.dataset.records import Record
+from tailorbird.dataset.render import Rendered, Renderer, RenderError
+from tailorbird.dataset.validate import DatasetError, load_records
+from tailorbird.protocol.training import TrainPlan
+from tailorbird.training import TrainingError
+
+# What one more forward and backward pass costs, in padded tokens it would have to save. Measured on one CPU core with a
+# model of 5 million parameters, where it matters most: about 20 ms a pass and 0.3 ms a token.
+_PASS_COST = 64
+
+
+class ExampleRenderer(Protocol):
+    def render_example(self, record: Record) -> Rendered: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line of a file. `positions` are the indices of its trained tokens (never 0), `weights` their loss weights."""
+
+    line: int
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens that must pass through the model: those before the last trained one; no other can change the loss."""
+        return self.positions[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Examples side by side, padded on the right: a causal model never looks there, so no attention mask is needed.
+
+    `rows` and `columns` address the K hidden states that predict the K `targets`.
+    """
+
+    input_ids: Tensor  # [B, T] int64
+    rows: Tensor  # [K] int64
+    columns: Tensor  # [K] int64
+    targets: Tensor  # [K] int64
+    weights: Tensor  # [K] float32
+
+
+@dataclass(slots=True)
+class RunData:
+    """The examples of a run and which of them belong to which step."""
+
+    plan: TrainPlan
+    training: list[Example]
+    validation: list[Example]
+    steps_per_epoch: int
+    total_steps: int
+    epoch_tokens: int
+    _order: tuple[int, list[list[int]]] = (0, [])  # the batches of the epoch in hand
+
+    @classmethod
+    def load(cls, plan: TrainPlan) -> RunData:
+        at = None if plan.rendered_at is None else datetime.fromisoformat(plan.rendered_at)
+        renderer = Renderer.from_folder(plan.base_model, now=datetime.now if at is None else lambda: at)
+        if renderer.template_hash != plan.template_hash:
+            raise TrainingError(
+                "template_changed", "The base model's chat template has changed since the job was created."
+            )
+        training = load_examples(plan.training_file, renderer, max_tokens=plan.max_tokens, name="training file")
+        validation: list[Example] = []
+        if plan.validation_file:
+            validation = load_examples(
+                plan.validation_file, renderer, max_tokens=plan.max_tokens, name="validation file"
+            )
+        steps_per_epoch = math.ceil(len(training) / plan.batch_size)
+        epoch_tokens = sum(len(example.token_ids) for example in training)
+        return cls(plan, training, validation, steps_per_epoch, steps_per_epoch * plan.n_epochs, epoch_tokens)
+
+    def epoch(self, step: int) -> int:
+        return (step - 1) // self.steps_per_epoch + 1
+
+    def batch(self, step: int) -> list[Example]:
+        epoch = self.epoch(step)
+        if self._order[0] != epoch:
+            order = epoch_order(len(self.training), seed=self.plan.seed, epoch=epoch)
+            self._order = (epoch, cut(order, self.plan.batch_size))
+        return [self.training[i] for i in self._order[1][(step - 1) % self.steps_per_epoch]]
+
+    def validation_batch(self, step: int) -> list[Example]:
+        """As many examples as a training batch, going round the validation file in its own order."""
+        batches = cut(range(len(self.validation)), self.plan.batch_size)
+        return [self.validation[i] for i in batches[(step - 1) % len(batches)]] if batches else []
+
+
+def load_examples(path: str | Path, renderer: ExampleRenderer, *, max_tokens: int, name: str) -> list[Example]:
+    """Reads, renders and measures every line of the file that customers know as `name` ("training file").
+
+    Raises TrainingError naming the line of the first example that is invalid, too long or has nothing to train on.
+    """
+    try:
+        records = load_records(path)
+    except DatasetError as error:
+        raise TrainingError("invalid_file", f"The {name} is not valid: {error}") from error
+    examples: list[Example] = []
+    for line, record in records:
+        try:
+            rendered = renderer.render_example(record)
+        except RenderError as error:
+            raise TrainingError("invalid_file", f"Line {line} of the {name}: {error}") from error
+        count = len(rendered.token_ids)
+        if count > max_tokens:
+            raise TrainingError(
+                "example_too_long",
+                f"Line {line} of the {name} has {count} tokens, more than the limit of {max_tokens}.",
+            )
+        examples.append(_example(line, rendered, name))
+    return examples
+
+
+def _example(line: int, rendered: Rendered, name: str) -> Example:
+    # The first token has nothing before it, so no model can be trained to predict it.
+    trained = [(i, weight) for i, weight in enumerate(rendered.weights) if weight > 0 and i > 0]
+    if not trained:
+        raise TrainingError("invalid_file", f"Line {line} of the {name} has no token to train on.")
+    positions, weights = zip(*trained, strict=True)
+    return Example(line, tuple(rendered.token_ids), positions, weights)
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
+    """The order of `count` examples in `epoch` (from 1): a function of seed and epoch, so that a resume repeats it."""
+    # Sorting by a hash, not a library's shuffle: those may change from one release to the next, between two processes.
+    return sorted(range(count), key=lambda i: hashlib.sha256(f"{seed} {epoch} {i}".encode()).digest())
+
+
+def cut(order: Sequence[int], size: int) -> list[list[int]]:
+    """Batches of `size` in the given order; the last one may be smaller."""
+    return [list(order[start : start + size]) for start in range(0, len(order), size)]
+
+
+def micro_batches(examples: Iterable[Example], *, token_limit: int) -> list[list[Example]]:
+    """Groups an optimizer batch so that padding and passes together cost least.
+
+    A group's padded size stays within `token_limit` unless it is a single example. Neighbours in length share a group,
+    so an exact search is a shortest path over the sorted lengths.
+    """
+    ordered = sorted(examples, key=lambda example: (-example.length, example.line))
+    best: list[float] = [0.0] + [float("inf")] * len(ordered)  # best[i]: cheapest grouping of the first i
+    start_of = [0] * (len(ordered) + 1)
+    for end in range(1, len(ordered) + 1):
+        for start in range(end - 1, -1, -1):
+            padded = (end - start) * ordered[start].length
+            if padded > token_limit and end - start > 1:
+                break
+            cost = best[start] + padded + _PASS_COST
+            if cost < best[end]:
+                best[end], start_of[end] = cost, start
+    groups: list[list[Example]] = []
+    end = len(ordered)
+    while end > 0:
+        groups.append(ordered[start_of[end] : end])
+        end = start_of[end]
+    return groups[::-1]
+
+
+def collate(examples: Sequence[Example], device: torch.device) -> MicroBatch:
+    """One group as tensors; the padding token is 0, which token it is cannot matter."""
+    longest = max(example.length for example in examples)
+    input_ids = np.zeros((len(examples), longest), dtype=np.int64)
+    for row, example in enumerate(examples):
+        input_ids[row, : example.length] = example.token_ids[: example.length]
+
+    def on_device(values: list[int] | list[float], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    return MicroBatch(
+        input_ids=torch.from_numpy(input_ids).to(device),
+        rows=on_device([row for row, example in enumerate(examples) for _ in example.positions], torch.int64),
+        columns=on_device([i - 1 for example in examples for i in example.positions], torch.int64),
+        targets=on_device([example.token_ids[i] for example in examples for i in example.positions], torch.int64),
+        weights=on_device([weight for example in examples for weight in example.weights], torch.float32),
+    )

@@ -1,0 +1,146 @@
+"""Leases: one owner at a time, oldest first, takeover after expiry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from tailorbird.domain.jobs import ENDED, Job, JobStatus, Stage
+from tailorbird.infra.leases import SqlLeases
+from tailorbird.infra.store import SqlStore
+
+
+def add(store: SqlStore, *jobs: Job) -> None:
+    with store.begin() as session:
+        for job in jobs:
+            session.jobs.add(job)
+
+
+def test_an_empty_queue_has_nothing_to_claim(leases: SqlLeases, clock) -> None:
+    assert leases.claim("one", clock.now(), 10) is None
+
+
+def test_a_claimed_job_comes_whole_with_the_attempt_counted(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    fields = {
+        "status": JobStatus.RUNNING,
+        "stage": Stage.TRAIN,
+        "metadata": {"team": "blue"},
+        "started_at": clock.now(),
+    }
+    add(store, a_job(**fields))
+    claimed = leases.claim("one", clock.now(), 10)
+    assert claimed == a_job(**fields, attempts=1)
+    with store.begin() as session:
+        assert session.jobs.get("acct", a_job().id) == claimed
+
+
+def test_jobs_are_claimed_oldest_first_across_accounts(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    now = clock.now()
+    ages = {1: 5, 2: 9, 3: 9, 4: 1}
+    add(store, *(a_job(n, created_at=now - timedelta(seconds=age), account_id=f"a{n}") for n, age in ages.items()))
+    claims = [leases.claim("one", now, 10) for _ in range(5)]
+    assert [job and int(job.id[-2:], 16) for job in claims] == [2, 3, 1, 4, None]
+
+
+@pytest.mark.parametrize("status", sorted(ENDED))
+def test_an_ended_job_is_never_claimed(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job], status: JobStatus
+) -> None:
+    add(store, a_job(1, status=status), a_job(2))
+    with store.begin() as session:
+        session.jobs.save(a_job(2, status=status), owner=None)
+    assert leases.claim("one", clock.now(), 10) is None
+
+
+def test_a_lease_is_taken_over_when_it_has_expired_and_not_before(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job())
+    leases.claim("one", clock.now(), 10)
+    assert leases.claim("two", clock.pass_seconds(9.999999), 10) is None
+    taken = leases.claim("two", clock.pass_seconds(0.000001), 10)
+    assert taken == a_job(attempts=2)
+    assert not leases.beat(a_job().id, "one", clock.now(), 10)
+    assert leases.beat(a_job().id, "two", clock.now(), 10)
+
+
+def test_a_heartbeat_extends_the_lease(store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]) -> None:
+    add(store, a_job())
+    job = leases.claim("one", clock.now(), 10)
+    assert job is not None
+    assert leases.beat(job.id, "one", clock.pass_seconds(6), 10)
+    assert leases.claim("two", clock.pass_seconds(6), 10) is None
+    assert leases.claim("two", clock.pass_seconds(4), 10) is not None
+
+
+def test_a_late_heartbeat_keeps_a_lease_nobody_took(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job())
+    leases.claim("one", clock.now(), 10)
+    assert leases.beat(a_job().id, "one", clock.pass_seconds(3600), 10)
+    assert leases.claim("two", clock.now(), 10) is None
+
+
+def test_nobody_beats_for_a_job_he_does_not_hold(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job())
+    assert not leases.beat(a_job().id, "one", clock.now(), 10)
+    assert not leases.beat("ftjob-unknown", "one", clock.now(), 10)
+
+
+def test_a_released_job_is_free_at_once_and_only_its_owner_releases_it(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job())
+    leases.claim("one", clock.now(), 10)
+    leases.release(a_job().id, "two")
+    assert leases.claim("two", clock.now(), 10) is None
+    leases.release(a_job().id, "one")
+    assert not leases.beat(a_job().id, "one", clock.now(), 10)
+    assert leases.claim("two", clock.now(), 10) is not None
+
+
+def test_many_workers_at_once_claim_each_job_exactly_once(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, *(a_job(n) for n in range(12)))
+    workers = 6
+    barrier = threading.Barrier(workers)
+
+    def work(owner: int) -> list[str]:
+        barrier.wait()
+        claimed: list[str] = []
+        while job := leases.claim(str(owner), clock.now(), 10):
+            claimed.append(job.id)
+        return claimed
+
+    with ThreadPoolExecutor(workers) as threads:
+        claims = [job_id for part in threads.map(work, range(workers)) for job_id in part]
+    assert sorted(claims) == [a_job(n).id for n in range(12)]
+
+
+def test_of_two_workers_at_once_exactly_one_takes_the_job_over(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job())
+    leases.claim("dead", clock.now(), 10)
+    now = clock.pass_seconds(11)
+    barrier = threading.Barrier(2)
+
+    def take(owner: str) -> Job | None:
+        barrier.wait()
+        return leases.claim(owner, now, 10)
+
+    with ThreadPoolExecutor(2) as threads:
+        taken = [job for job in threads.map(take, ("one", "two")) if job is not None]
+    assert [job.attempts for job in taken] == [2]

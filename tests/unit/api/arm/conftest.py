@@ -1,0 +1,189 @@
+"""The whole server over https on a free port: real stores, a certificate of the local authority, a fake engine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+
+from tailorbird.api.app import Addresses, Services, create_app
+from tailorbird.domain.access import Account
+from tailorbird.domain.jobs import Checkpoint, Hyperparameters, Job, JobStatus, Stage
+from tailorbird.domain.models import BaseModel, CatalogueEntry, TunedModel
+from tailorbird.infra.blobs import open_blobs
+from tailorbird.infra.certificates import Certificates, ensure_certificates
+from tailorbird.infra.schema import make_engine, migrate
+from tailorbird.infra.store import SqlStore
+from tailorbird.protocol.generation import Generation, GenerationChunk, GenerationRequest
+from tailorbird.service.access import Access, Credentials
+from tailorbird.service.adapters import Adapters
+from tailorbird.service.chat import Chat
+from tailorbird.service.deployments import Deployments
+from tailorbird.service.files import Files
+from tailorbird.service.jobs import Jobs
+from tailorbird.service.models import Catalogue, Models
+from tailorbird.service.ports import Blobs, Engine, EngineDown, EngineRefused
+
+BASE = "gpt-4o-mini-2024-07-18"
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass
+class FakeEngine:
+    """While `hold` is set it is not there; `refusal` makes it refuse adapters."""
+
+    loaded: dict[str, Path] = field(default_factory=dict[str, Path])
+    refusal: str | None = None
+    hold: bool = False
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        if self.hold:
+            raise EngineDown("still starting")
+        if self.refusal is not None:
+            raise EngineRefused(self.refusal)
+        self.loaded[name] = folder
+
+    async def unload_adapter(self, name: str) -> None:
+        self.loaded.pop(name, None)
+
+    async def ready(self) -> bool:
+        return not self.hold
+
+    async def complete(self, request: GenerationRequest) -> Generation:
+        raise AssertionError("the control plane never asks for text")
+
+    def stream(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        raise AssertionError("the control plane never asks for text")
+
+
+@dataclass
+class OneEngine:
+    engine: FakeEngine
+
+    def of(self, base: str) -> Engine:
+        return self.engine
+
+
+@dataclass
+class Cloud:
+    """A running installation and a client for it; `url` is the control plane."""
+
+    url: str
+    certificates: Certificates
+    credentials: Credentials
+    access: Access
+    store: SqlStore
+    blobs: Blobs
+    engine: FakeEngine
+    session: requests.Session
+
+    @property
+    def account(self) -> Account:
+        return self.credentials.account
+
+    def token(self, scope: str = "https://management.azure.com/.default") -> str:
+        assert self.credentials.client_secret is not None
+        return self.access.login(
+            self.credentials.client_id, self.credentials.client_secret, [scope], authority=self.url
+        ).access_token
+
+    def call(self, method: str, path: str, *, token: str | None = None, **more: Any) -> requests.Response:
+        """With a good token unless told otherwise; "" sends none."""
+        bearer = self.token() if token is None else token
+        headers = {**({"Authorization": f"Bearer {bearer}"} if bearer else {}), **more.pop("headers", {})}
+        url = path if path.startswith("https://") else self.url + path
+        params = None if "api-version" in url else {"api-version": "2024-10-01"}
+        return self.session.request(method, url, params=params, headers=headers, timeout=10, **more)
+
+    def path(self, rest: str = "") -> str:
+        return self.account.resource_id + rest
+
+    def tuned(self) -> TunedModel:
+        """A finished job with a fine-tuned model nobody has deployed."""
+        code = uuid.uuid4().hex
+        now, key = datetime.now(UTC), f"accounts/{self.account.id}/adapters/{code}"
+        job = Job(
+            f"ftjob-{code}", self.account.id, JobStatus.SUCCEEDED, Stage.DONE, BASE, "weaver", "file-1", 1,
+            Hyperparameters(), now, now,
+        )  # fmt: skip
+        model = TunedModel(
+            f"{BASE}.ft-{code}", f"ft:{BASE}:org::{code[:8]}", self.account.id, job.id, f"ftchkpt-{code}", BASE,
+            "weaver", "hash", now,
+        )  # fmt: skip
+        with self.store.begin() as tx:
+            tx.jobs.add(job)
+            tx.jobs.add_checkpoint(
+                Checkpoint(model.checkpoint_id, job.id, self.account.id, 9, model.name, model.openai_name, key, now,
+                           final=True, deployable=True)
+            )  # fmt: skip
+            tx.models.add(model)
+        self.blobs.put(f"{key}/adapter_config.json", [b"{}"])
+        return model
+
+    def settled(self, name: str) -> dict[str, Any]:
+        """The deployment once it is no longer `Creating`."""
+        end = monotonic() + 10
+        while monotonic() < end:
+            shown: dict[str, Any] = self.call("GET", self.path(f"/deployments/{name}")).json()
+            if shown["properties"]["provisioningState"] != "Creating":
+                return shown
+            sleep(0.02)
+        raise AssertionError(f"{name} is still Creating after ten seconds")
+
+
+@pytest.fixture(scope="package")
+def cloud(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("cloud")
+    migrate(f"sqlite:///{folder / 'c.db'}")
+    database = make_engine(f"sqlite:///{folder / 'c.db'}")
+    store, blobs, engine, clock = SqlStore(database), open_blobs("memory://"), FakeEngine(), SystemClock()
+    catalogue = Catalogue(
+        (CatalogueEntry(BASE, "weaver", "gpt-4o-mini", "2024-07-18", True, False, clock.now()),),
+        {"weaver": BaseModel("weaver", "nowhere", 2e-3, 1024, 16, 32)},
+    )
+    access = Access(store, clock, lambda: uuid.uuid4().hex)
+    certificates = ensure_certificates(folder / "tls", "localhost")
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://localhost:{listener.getsockname()[1]}"
+    deployments = Deployments(store, Adapters(blobs, folder / "adapters"), OneEngine(engine), catalogue, clock)
+    services = Services(
+        access=access,
+        files=Files(store, blobs, clock, lambda: uuid.uuid4().hex, 1000),
+        jobs=Jobs(store, catalogue, clock, lambda: uuid.uuid4().hex, 5),
+        models=Models(store, blobs, catalogue),
+        deployments=deployments,
+        chat=Chat(catalogue, deployments, clock, lambda: uuid.uuid4().hex),
+        addresses=Addresses("http://localhost:1", url),
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(services),
+            log_config=None,
+            ssl_certfile=str(certificates.cert),
+            ssl_keyfile=str(certificates.key),
+        )
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    with requests.Session() as session:
+        # A bundle or proxy named in the environment would win over what the test says.
+        session.trust_env = False
+        session.verify = str(certificates.bundle)
+        yield Cloud(url, certificates, access.first_run(), access, store, blobs, engine, session)
+    server.should_exit = True
+    thread.join(10)
+    database.dispose()
