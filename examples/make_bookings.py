@@ -32,32 +32,42 @@ TIMES = tuple(f"{hour}:{minute}" for hour in range(9, 21) for minute in ("00", "
 
 @dataclass(frozen=True)
 class Cast:
-    """Who asks, and for what, separated by commas. Training and held-out rows share no name and no workshop."""
+    """Who asks, and for what, separated by commas. Training and held-out rows share no name and no workshop.
+
+    There are many more combinations than rows: a model that sees each name once or twice learns to copy, not to recall.
+    """
 
     first_names: str
     last_names: str
-    workshops: str
+    materials: str
+    crafts: str
+    single_words: str
 
 
 TRAINING = Cast(
     first_names="""Ada, Bruno, Carla, Dmitri, Elena, Farid, Greta, Hugo, Ilse, Jonas, Katya, Lars, Mina, Noor, Otto,
-    Petra, Quentin, Rosa, Sven, Tessa, Umar, Vera, Wim, Xenia, Yusuf, Zoe, Anouk, Boris, Celine, Daan,
-    Esra, Femke, Goran, Hanna""",
-    last_names="""Aalto, Brouwer, Castell, Dekker, Engel, Ferrante, Gruber, Holm, Ivanova, Jansen, Keller,
-    Lindqvist, Moreau, Novak, Okafor, Pereira, Quist, Rossi, Sato, Tanaka, Ulrich, Visser, Weber, Xu,
-    Yilmaz, Zeman, Abels, Bakker, Conti""",
-    workshops="""pottery, bookbinding, wood carving, life drawing, bread baking, weaving, screen printing,
-    juggling, calligraphy, lute making, soap making, basketry, tap dance, beekeeping, silk painting,
-    kite building, quilting, sourdough basics, stone cutting, candle making, jazz piano, toy repair,
-    map drawing, fencing""",
+    Petra, Quentin, Rosa, Sven, Tessa, Umar, Vera, Wim, Xenia, Yusuf, Zoe, Anouk, Boris, Celine, Daan, Esra, Femke,
+    Goran, Hanna, Ivo, Jelena, Kofi, Linnea, Marek, Nadia, Oskar, Pilar, Raoul, Sigrid, Tomas, Ulla, Viktor, Willem,
+    Yasmin, Zdenka, Amira, Bjorn, Chidi, Dagny, Emre, Fatou, Gijs, Hiro, Ingrid, Jaro""",
+    last_names="""Aalto, Brouwer, Castell, Dekker, Engel, Ferrante, Gruber, Holm, Ivanova, Jansen, Keller, Lindqvist,
+    Moreau, Novak, Okafor, Pereira, Quist, Rossi, Sato, Tanaka, Ulrich, Visser, Weber, Xu, Yilmaz, Zeman, Abels,
+    Bakker, Conti, Dahl, Eklund, Fischer, Garnier, Huber, Ibsen, Jovic, Kimura, Lopes, Maes, Nilsen, Orlov, Peeters,
+    Quinn, Ruiz, Simic, Toth, Urban, Verhoef, Wolff, Yamada, Zorn, Adeyemi, Bianchi, Costa, Demir, Esposito, Falk""",
+    materials="""wood, silk, paper, wool, stone, copper, bread, candle, soap, linen, silver, willow, felt, wire, sand,
+    ribbon, bamboo, cotton, pearl, rope, ink, flower, herb, chocolate, tea, kite, map, toy, drum, lute, boat, bench,
+    basket, window, garden, shoe, hat, lamp, bird, honey""",
+    crafts="""carving, painting, folding, spinning, cutting, printing, weaving, stitching, building, drawing, casting,
+    dyeing, tying, polishing, sewing, baking, mending, tasting, design, basics""",
+    single_words="pottery, juggling, calligraphy, quilting, fencing, gardening, knitting, archery, cooking, singing",
 )
 HELD_OUT = Cast(
     first_names="""Ines, Kaspar, Leonie, Mirko, Saskia, Thilo, Ursula, Vikram, Wanda, Yara, Bastian, Corinna, Emil,
     Frieda""",
     last_names="""Vollmer, Hartog, Nakamura, Petrov, Santini, Osei, Kowalski, Rydberg, Meijer, Laurent, Ashby,
     Duarte""",
-    workshops="""glass blowing, leather work, origami, puppet making, cheese making, mosaic, harp building,
-    felting, night photography, clock repair, tile painting, knife grinding""",
+    materials="glass, leather, puppet, cheese, harp, clock, tile, knife, mosaic, shadow",
+    crafts="blowing, making, repair, grinding, restoration",
+    single_words="origami, bookbinding, beekeeping, astronomy",
 )
 
 # Each kind: ways to ask, and the line it becomes. {who}, {what}, {day}, {time} and {seats} are filled in.
@@ -124,12 +134,18 @@ def pick(rng: random.Random, choices: str) -> str:
     return rng.choice([" ".join(choice.split()) for choice in choices.split(",")])
 
 
+def workshop(rng: random.Random, cast: Cast) -> str:
+    if rng.random() < 0.2:
+        return pick(rng, cast.single_words)
+    return f"{pick(rng, cast.materials)} {pick(rng, cast.crafts)}"
+
+
 def row(rng: random.Random, cast: Cast) -> dict[str, object]:
     """One chat example of the training format."""
     phrasings, answer = rng.choices(KINDS, KIND_WEIGHTS)[0]
     values = {
         "who": f"{pick(rng, cast.first_names)} {pick(rng, cast.last_names)}",
-        "what": pick(rng, cast.workshops),
+        "what": workshop(rng, cast),
         "day": rng.choice(DAYS),
         "time": rng.choice(TIMES),
         "seats": str(rng.randint(2, 12)),
