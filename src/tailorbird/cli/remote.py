@@ -183,7 +183,7 @@ def create_deployment(
     """Deploys a model and waits until it answers."""
     body = {
         "sku": {"name": sku, "capacity": capacity},
-        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+        "properties": {"model": {"format": "OpenAI", "name": model}},
     }
     row = _control("PUT", f"/deployments/{name}", body)
     while row["properties"]["provisioningState"] not in ("Succeeded", "Failed", "Canceled"):
