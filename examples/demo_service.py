@@ -55,6 +55,9 @@ class Service:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise DemoError(f"`tailorbird up` did not stop within {STOP_SECONDS} s of SIGTERM") from None
+        finally:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
         return time.monotonic() - started
 
     def _wait_until_ready(self) -> str:

@@ -56,7 +56,9 @@ class Settings:
     lease_seconds: float = _setting(15.0, "A worker that has not beaten its job's lease for so long has lost it.")
     poll_seconds: float = _setting(0.5, "How often an idle worker looks for a job.")
     save_every: int = _setting(20, "Optimizer steps between two resume points of a run.")
-    train_threads: int = _setting(0, "Threads of the trainer; 0 leaves the choice to PyTorch.")
+    train_threads: int = _setting(
+        1, "Threads of the trainer; 1 is best for the small built-in base, 0 leaves it to PyTorch."
+    )
     max_attempts: int = _setting(5, "A job whose trainer crashed this often fails.")
     prove_tolerance: float = _setting(
         0.0,
