@@ -55,9 +55,11 @@ TRAINING = Cast(
     Quinn, Ruiz, Simic, Toth, Urban, Verhoef, Wolff, Yamada, Zorn, Adeyemi, Bianchi, Costa, Demir, Esposito, Falk""",
     materials="""wood, silk, paper, wool, stone, copper, bread, candle, soap, linen, silver, willow, felt, wire, sand,
     ribbon, bamboo, cotton, pearl, rope, ink, flower, herb, chocolate, tea, kite, map, toy, drum, lute, boat, bench,
-    basket, window, garden, shoe, hat, lamp, bird, honey""",
+    basket, window, garden, shoe, hat, lamp, bird, honey, velvet, marble, feather, cider, pepper, violin, saddle,
+    curtain, whistle, gutter, chimney, pickle, sausage, mitten, barrel, needle, kettle, hammer, locket, parasol""",
     crafts="""carving, painting, folding, spinning, cutting, printing, weaving, stitching, building, drawing, casting,
-    dyeing, tying, polishing, sewing, baking, mending, tasting, design, basics""",
+    dyeing, tying, polishing, sewing, baking, mending, tasting, design, basics, decoration, preservation, arrangement,
+    photography, upholstery, conservation, improvement, embroidery, engraving, assembly""",
     single_words="pottery, juggling, calligraphy, quilting, fencing, gardening, knitting, archery, cooking, singing",
 )
 HELD_OUT = Cast(

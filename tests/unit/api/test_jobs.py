@@ -56,6 +56,18 @@ def change(world, job_id: str, **fields) -> None:
         tx.jobs.save(dataclasses.replace(tx.jobs.get(None, job_id), **fields), owner=None)
 
 
+def test_a_training_file_with_nine_examples_is_refused(call, create, world, account, training_file):
+    with world.store.begin() as tx:
+        file = tx.files.get(account.id, training_file)
+        tx.files.save(dataclasses.replace(file, examples=9))
+    answer = create()
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["message"] == f"{training_file} has 9 example(s), but must have at least 10 examples"
+    assert error["param"] == "training_file"
+    assert call("GET", "/fine_tuning/jobs").json()["data"] == []
+
+
 def test_a_new_job_has_the_surface_s_status_shape_and_words(call, create, account, training_file):
     answer = create(suffix="my-model", seed=105)
     body = answer.json()
