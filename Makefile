@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
-OPENAI_1 := .venvs/openai-1.109.1
+# Clients of the wire tests whose versions clash: each has a file in tests/wire/requirements/ and an environment of its own.
+CLIENTS := openai-1.109.1 schemathesis-4.32.5
+CLIENTS_ALL := $(CLIENTS) openai-1.35.15 openai-2.54.0 azure-cli-2.91.0 azure-mgmt-13.5.0 azure-mgmt-14.1.0 \
+  azure-storage-blob-12.31.1 azurite-3.35.0
+WIRE_RESULTS := build/wire-results
 CODE := src tests examples recipes benchmarks tools
 
 # Two test processes with one thread each: more of either is slower on a laptop's or a runner's two cores.
@@ -14,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check fmt docs clients clean
+.PHONY: setup demo test test-slow test-wire check fmt docs clients clients-all bench-train clean
 
 setup: $(STAMP)
 
@@ -38,11 +42,22 @@ check: $(STAMP)
 	$(BIN)/vulture
 	$(BIN)/pytest -q tests/docs -m "not wire and not slow"
 
+# The wire tests share one live server, which two processes would have to start twice: they have a run of their own.
+# It comes first, so that the summary of the many tests is the last thing to be read, and both runs always happen.
 test: check clients
-	$(BIN)/pytest -q -n $(PYTEST_WORKERS) --dist worksteal -m "not slow"
+	status=0; \
+	$(BIN)/pytest -q tests/wire -m "not slow and not wire_full" || status=$$?; \
+	$(BIN)/pytest -q -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" --ignore=tests/wire || status=$$?; \
+	exit $$status
 
 test-slow: $(STAMP) clients
 	$(BIN)/pytest -q -m slow
+
+# Every client, version and surface; writes docs/clients.md from what ran.
+test-wire: $(STAMP) clients-all
+	rm -rf $(WIRE_RESULTS)
+	WIRE_RESULTS=$(WIRE_RESULTS) $(BIN)/pytest -q tests/wire --deselect tests/wire/test_openai_sdk.py::test_the_table_of_clients_shows_what_these_runs_did
+	$(BIN)/python tools/clients_table.py $(WIRE_RESULTS)
 
 fmt: $(STAMP)
 	$(BIN)/ruff format $(wildcard $(CODE))
@@ -52,11 +67,32 @@ fmt: $(STAMP)
 docs: $(STAMP)
 	PYTHONPATH=src $(BIN)/python tools/generated_pages.py
 
-# The oldest 1.x SDK line we promise, in an environment of its own for the wire tests.
-clients: $(OPENAI_1)/.installed
-$(OPENAI_1)/.installed:
-	$(PYTHON) -m venv $(OPENAI_1)
-	$(OPENAI_1)/bin/python -m pip install --quiet --disable-pip-version-check openai==1.109.1 requests
+# Built once; built again when its requirements change.
+clients: $(CLIENTS:%=.venvs/%/.installed)
+clients-all: $(CLIENTS_ALL:%=.venvs/%/.installed)
+.venvs/%/.installed: tests/wire/requirements/%.txt
+	test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# Without what its wheel asks for besides: the other commands' libraries are four fifths of a full installation.
+.venvs/azure-cli-%/.installed: tests/wire/requirements/azure-cli-%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
+	touch $@
+# The blob emulator is a node program; the file names its version and nothing else.
+.venvs/azurite-%/.installed: tests/wire/requirements/azurite-%.json
+	mkdir -p $(@D)
+	cp $< $(@D)/package.json
+	npm install --prefix $(@D) --no-audit --no-fund --silent
+	touch $@
+
+# This trainer against TRL on the same rows; hours. A look in minutes: make bench-train BENCH_ARGS="--layers 4 --rounds 2 ..."
+bench-train: $(STAMP) .venvs/trl/.installed
+	$(BIN)/python benchmarks/train/compare.py $(BENCH_ARGS)
+.venvs/trl/.installed: benchmarks/train/requirements/trl.txt
+	test -x .venvs/trl/bin/python || $(PYTHON) -m venv .venvs/trl
+	.venvs/trl/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 clean:

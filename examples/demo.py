@@ -136,7 +136,7 @@ def deploy(credentials: Mapping[str, str], token: str, deployment: str, model: s
     deploy_headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     deploy_data = json.dumps(
         {
-            "sku": {"name": "standard", "capacity": 1},
+            "sku": {"name": "standard", "capacity": 200},
             "properties": {"model": {"format": "OpenAI", "name": model, "version": version}},
         }
     )

@@ -176,7 +176,7 @@ def write(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 def main(folder: Path) -> None:
     rng = random.Random(SEED)
-    write(folder / "bookings.train.jsonl", distinct_rows(rng, TRAINING, 240))
+    write(folder / "bookings.train.jsonl", distinct_rows(rng, TRAINING, 480))
     held_out = distinct_rows(rng, HELD_OUT, 80)
     write(folder / "bookings.valid.jsonl", held_out[:40])
     write(folder / "bookings.test.jsonl", held_out[40:])

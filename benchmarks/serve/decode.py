@@ -22,8 +22,8 @@ from tailorbird.lm.adapter import save_adapter
 from tailorbird.lm.lora import LoraSpec
 from tailorbird.protocol.generation import GenerationChunk, GenerationRequest
 from tailorbird.serving.__main__ import Options, build
-from tailorbird.serving.scheduler import Output
 from tailorbird.serving.server import Api
+from tailorbird.serving.tickets import Output
 
 
 def resident_mebibytes() -> float:

@@ -1,4 +1,4 @@
-"""Claims a queued job, keeps its lease alive, runs the pipeline, stops cleanly."""
+"""Claims queued jobs, keeps their leases alive, runs the pipeline, stops cleanly."""
 
 from __future__ import annotations
 
@@ -6,27 +6,46 @@ import asyncio
 import contextlib
 import enum
 import logging
+from datetime import datetime, timedelta
 
-from tailorbird.domain.jobs import Job, JobError
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from tailorbird.domain.jobs import Job, JobError, JobStatus
+from tailorbird.service import acting
 from tailorbird.service.pipeline import Pipeline
+from tailorbird.service.places import Places
 from tailorbird.service.ports import Clock, LeaseLost, Leases, Store
 
 log = logging.getLogger(__name__)
 
 # After an unexpected failure the next try waits, so that a broken database is not hammered.
 _PAUSE_SECONDS = 5.0
+_SWEEP_SECONDS = 60.0
 
 
 class _Ending(enum.Enum):
     """Why a job's task was stopped from outside."""
 
     CANCELLED = enum.auto()
+    OVERDUE = enum.auto()
     LEASE_LOST = enum.auto()
     STOPPING = enum.auto()
 
 
+class WorkerMetrics:
+    """What this process did, for Prometheus."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.claimed = Counter(
+            "tailorbird_worker_jobs_claimed", "Jobs claimed, again after a loss too", registry=registry
+        )
+        self.at_work = Gauge("tailorbird_worker_jobs_at_work", "Jobs being worked on", registry=registry)
+        self.left = Counter("tailorbird_worker_jobs_left", "Jobs let go of, by why", ["why"], registry=registry)
+        self.lost = Counter("tailorbird_worker_leases_lost", "Leases another worker took", registry=registry)
+
+
 class Worker:
-    """One job at a time; run several processes for several jobs. `owner` names this process among all workers."""
+    """`jobs_at_once` jobs, each under its own lease. `owner` names this process among all workers."""
 
     def __init__(
         self,
@@ -39,39 +58,82 @@ class Worker:
         lease_seconds: float,
         poll_seconds: float,
         max_attempts: int,
+        jobs_at_once: int,
+        running_per_account: int,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._owner = owner
         self._leases = leases
         self._store = store
         self._pipeline = pipeline
+        self._places = Places(store, clock)
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._poll_seconds = poll_seconds
         self._max_attempts = max_attempts
+        self._jobs_at_once = jobs_at_once
+        self._running_per_account = running_per_account
+        self.registry = registry or CollectorRegistry()
+        self._metrics = WorkerMetrics(self.registry)
         self._stopping = asyncio.Event()
+        self._swept_at: datetime | None = None
 
     def stop(self) -> None:
-        """The running job's trainer saves, the lease is given back, and `run` returns."""
+        """The trainers of running jobs save, the leases are given back, and `run` returns."""
         self._stopping.set()
 
     async def run(self) -> None:
+        at_work: set[asyncio.Task[None]] = set()
         while not self._stopping.is_set():
+            pause = self._poll_seconds
             try:
-                job = await asyncio.to_thread(self._leases.claim, self._owner, self._clock.now(), self._lease_seconds)
+                job = await self._claim() if len(at_work) < self._jobs_at_once else None
                 if job is not None:
-                    await self._work(job)
+                    at_work.add(asyncio.create_task(self._work_safely(job)))
+                if len(at_work) == self._jobs_at_once:
+                    await asyncio.to_thread(self._places.tell)
+                elif job is None:
+                    await asyncio.to_thread(self._sweep)
+                else:
                     continue
-                pause = self._poll_seconds
             except Exception:
                 log.exception("the worker could not ask for a job")
                 pause = _PAUSE_SECONDS
-            await self._sleep(pause)
+            at_work = await self._wait(at_work, pause)
+        await asyncio.gather(*at_work)
+
+    async def _claim(self) -> Job | None:
+        now = self._clock.now()
+        return await asyncio.to_thread(
+            self._leases.claim, self._owner, now, self._lease_seconds, self._running_per_account
+        )
+
+    async def _wait(self, at_work: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
+        """Until a job is done, the worker shall stop or the time is over; answers the tasks still at work."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({stopping, *at_work}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return {task for task in at_work if not task.done()}
+
+    async def _work_safely(self, job: Job) -> None:
+        self._metrics.claimed.inc()
+        self._metrics.at_work.inc()
+        try:
+            with acting.begun(acting.Acting(principal_name="worker", account=job.account_id, job=job.id)):
+                await self._work(job)
+        except Exception:
+            # The lease runs out by itself, and somebody claims the job again.
+            log.exception("the worker lost track of a job", extra={"job": job.id})
+            await self._sleep(_PAUSE_SECONDS)
+        finally:
+            self._metrics.at_work.dec()
 
     async def _work(self, job: Job) -> None:
         log.info("claimed job", extra={"job": job.id, "stage": job.stage, "attempt": job.attempts})
-        task = asyncio.create_task(self._pipeline.run(job, self._owner))
+        pause = asyncio.Event()
+        task = asyncio.create_task(self._pipeline.run(job, self._owner, pause))
         try:
-            ending = await self._watch(job, task)
+            ending = await self._watch(job, task, pause)
         except BaseException:
             # Without its watch a job must not go on: the lease may be somebody else's by now.
             task.cancel()
@@ -85,24 +147,35 @@ class Worker:
         if ending is _Ending.CANCELLED:
             with contextlib.suppress(LeaseLost):
                 await asyncio.to_thread(self._pipeline.cancel, job, self._owner)
-        if ending is not _Ending.LEASE_LOST:
+        if ending is _Ending.OVERDUE:
+            await asyncio.to_thread(self._fail_overdue, job)
+        if ending is _Ending.LEASE_LOST:
+            self._metrics.lost.inc()
+        else:
             await asyncio.to_thread(self._leases.release, job.id, self._owner)
+        self._metrics.left.labels(ending.name.lower()).inc()
         log.info("left job", extra={"job": job.id, "why": ending.name.lower()})
 
-    async def _watch(self, job: Job, task: asyncio.Task[Job]) -> _Ending | None:
-        """Beats the lease until the task is done (None) or has to be stopped."""
+    async def _watch(self, job: Job, task: asyncio.Task[Job], pause: asyncio.Event) -> _Ending | None:
+        """Beats the lease until the task is done (None) or has to be stopped; passes on the wish to pause."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while True:
-                if job.cancel_requested or await asyncio.to_thread(self._cancel_requested, job.id):
+                row = await asyncio.to_thread(self._row, job)
+                if row.cancel_requested:
                     return _Ending.CANCELLED
+                if row.status is JobStatus.PAUSING:
+                    pause.set()
+                elif row.status is JobStatus.RUNNING and self._pipeline.overdue(row) is not None:
+                    return _Ending.OVERDUE
                 beaten = await asyncio.to_thread(
                     self._leases.beat, job.id, self._owner, self._clock.now(), self._lease_seconds
                 )
-                if not beaten and not task.done():
+                # A job that has just ended or paused is nobody's any more; its task has a few lines left.
+                if not (beaten or task.done() or await asyncio.to_thread(self._is_left, job)):
                     return _Ending.LEASE_LOST
-                pause = min(self._poll_seconds, self._lease_seconds / 3)
-                await asyncio.wait({task, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                seconds = min(self._poll_seconds, self._lease_seconds / 3)
+                await asyncio.wait({task, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 if task.done():
                     return None
                 if self._stopping.is_set():
@@ -112,32 +185,50 @@ class Worker:
 
     async def _settle(self, job: Job, task: asyncio.Task[Job]) -> None:
         try:
-            ended = await task
-            log.info("job ended", extra={"job": job.id, "status": ended.status})
+            left = await task
+            self._metrics.left.labels(left.status.value).inc()
+            log.info("job left the pipeline", extra={"job": job.id, "status": left.status})
         except LeaseLost:
+            self._metrics.lost.inc()
             log.warning("lost the lease", extra={"job": job.id})
         except Exception:
+            self._metrics.left.labels("broken").inc()
             log.exception("the pipeline broke", extra={"job": job.id, "attempt": job.attempts})
-            if job.attempts >= self._max_attempts:
+            # A job that was paused was claimed once more for each pause.
+            if job.attempts - job.pauses >= self._max_attempts:
                 await asyncio.to_thread(self._give_up, job)
             else:
                 await self._sleep(_PAUSE_SECONDS)
                 await asyncio.to_thread(self._leases.release, job.id, self._owner)
 
-    def _cancel_requested(self, job_id: str) -> bool:
+    def _is_left(self, job: Job) -> bool:
+        row = self._row(job)
+        return row.ended or row.status is JobStatus.PAUSED
+
+    def _row(self, job: Job) -> Job:
         with self._store.begin() as tx:
-            return tx.jobs.cancel_requested(job_id)
+            return tx.jobs.get(None, job.id) or job
+
+    def _fail_overdue(self, job: Job) -> None:
+        error = self._pipeline.overdue(self._row(job))
+        if error is not None:
+            with contextlib.suppress(LeaseLost):
+                self._pipeline.fail(job, self._owner, error)
 
     def _give_up(self, job: Job) -> None:
-        with self._store.begin() as tx:
-            current = tx.jobs.get(None, job.id) or job
         error = JobError(
             "internalFailure",
             f"The service could not finish this job after {job.attempts} attempts. Nothing was charged; "
             f"the operator finds the reason in the worker's log under {job.id}.",
         )
         with contextlib.suppress(LeaseLost):
-            self._pipeline.fail(current, self._owner, error)
+            self._pipeline.fail(job, self._owner, error)
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        if self._swept_at is None or now - self._swept_at >= timedelta(seconds=_SWEEP_SECONDS):
+            self._swept_at = now
+            self._pipeline.sweep()
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -21,7 +21,7 @@ def add(store: SqlStore, *jobs: Job) -> None:
 
 
 def test_an_empty_queue_has_nothing_to_claim(leases: SqlLeases, clock) -> None:
-    assert leases.claim("one", clock.now(), 10) is None
+    assert leases.claim("one", clock.now(), 10, 9) is None
 
 
 def test_a_claimed_job_comes_whole_with_the_attempt_counted(
@@ -34,7 +34,7 @@ def test_a_claimed_job_comes_whole_with_the_attempt_counted(
         "started_at": clock.now(),
     }
     add(store, a_job(**fields))
-    claimed = leases.claim("one", clock.now(), 10)
+    claimed = leases.claim("one", clock.now(), 10, 9)
     assert claimed == a_job(**fields, attempts=1)
     with store.begin() as session:
         assert session.jobs.get("acct", a_job().id) == claimed
@@ -46,7 +46,7 @@ def test_jobs_are_claimed_oldest_first_across_accounts(
     now = clock.now()
     ages = {1: 5, 2: 9, 3: 9, 4: 1}
     add(store, *(a_job(n, created_at=now - timedelta(seconds=age), account_id=f"a{n}") for n, age in ages.items()))
-    claims = [leases.claim("one", now, 10) for _ in range(5)]
+    claims = [leases.claim("one", now, 10, 9) for _ in range(5)]
     assert [job and int(job.id[-2:], 16) for job in claims] == [2, 3, 1, 4, None]
 
 
@@ -57,16 +57,16 @@ def test_an_ended_job_is_never_claimed(
     add(store, a_job(1, status=status), a_job(2))
     with store.begin() as session:
         session.jobs.save(a_job(2, status=status), owner=None)
-    assert leases.claim("one", clock.now(), 10) is None
+    assert leases.claim("one", clock.now(), 10, 9) is None
 
 
 def test_a_lease_is_taken_over_when_it_has_expired_and_not_before(
     store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
 ) -> None:
     add(store, a_job())
-    leases.claim("one", clock.now(), 10)
-    assert leases.claim("two", clock.pass_seconds(9.999999), 10) is None
-    taken = leases.claim("two", clock.pass_seconds(0.000001), 10)
+    leases.claim("one", clock.now(), 10, 9)
+    assert leases.claim("two", clock.pass_seconds(9.999999), 10, 9) is None
+    taken = leases.claim("two", clock.pass_seconds(0.000001), 10, 9)
     assert taken == a_job(attempts=2)
     assert not leases.beat(a_job().id, "one", clock.now(), 10)
     assert leases.beat(a_job().id, "two", clock.now(), 10)
@@ -74,20 +74,20 @@ def test_a_lease_is_taken_over_when_it_has_expired_and_not_before(
 
 def test_a_heartbeat_extends_the_lease(store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]) -> None:
     add(store, a_job())
-    job = leases.claim("one", clock.now(), 10)
+    job = leases.claim("one", clock.now(), 10, 9)
     assert job is not None
     assert leases.beat(job.id, "one", clock.pass_seconds(6), 10)
-    assert leases.claim("two", clock.pass_seconds(6), 10) is None
-    assert leases.claim("two", clock.pass_seconds(4), 10) is not None
+    assert leases.claim("two", clock.pass_seconds(6), 10, 9) is None
+    assert leases.claim("two", clock.pass_seconds(4), 10, 9) is not None
 
 
 def test_a_late_heartbeat_keeps_a_lease_nobody_took(
     store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
 ) -> None:
     add(store, a_job())
-    leases.claim("one", clock.now(), 10)
+    leases.claim("one", clock.now(), 10, 9)
     assert leases.beat(a_job().id, "one", clock.pass_seconds(3600), 10)
-    assert leases.claim("two", clock.now(), 10) is None
+    assert leases.claim("two", clock.now(), 10, 9) is None
 
 
 def test_nobody_beats_for_a_job_he_does_not_hold(
@@ -102,12 +102,12 @@ def test_a_released_job_is_free_at_once_and_only_its_owner_releases_it(
     store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
 ) -> None:
     add(store, a_job())
-    leases.claim("one", clock.now(), 10)
+    leases.claim("one", clock.now(), 10, 9)
     leases.release(a_job().id, "two")
-    assert leases.claim("two", clock.now(), 10) is None
+    assert leases.claim("two", clock.now(), 10, 9) is None
     leases.release(a_job().id, "one")
     assert not leases.beat(a_job().id, "one", clock.now(), 10)
-    assert leases.claim("two", clock.now(), 10) is not None
+    assert leases.claim("two", clock.now(), 10, 9) is not None
 
 
 def test_many_workers_at_once_claim_each_job_exactly_once(
@@ -120,7 +120,7 @@ def test_many_workers_at_once_claim_each_job_exactly_once(
     def work(owner: int) -> list[str]:
         barrier.wait()
         claimed: list[str] = []
-        while job := leases.claim(str(owner), clock.now(), 10):
+        while job := leases.claim(str(owner), clock.now(), 10, 99):
             claimed.append(job.id)
         return claimed
 
@@ -133,14 +133,63 @@ def test_of_two_workers_at_once_exactly_one_takes_the_job_over(
     store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
 ) -> None:
     add(store, a_job())
-    leases.claim("dead", clock.now(), 10)
+    leases.claim("dead", clock.now(), 10, 9)
     now = clock.pass_seconds(11)
     barrier = threading.Barrier(2)
 
     def take(owner: str) -> Job | None:
         barrier.wait()
-        return leases.claim(owner, now, 10)
+        return leases.claim(owner, now, 10, 9)
 
     with ThreadPoolExecutor(2) as threads:
         taken = [job for job in threads.map(take, ("one", "two")) if job is not None]
     assert [job.attempts for job in taken] == [2]
+
+
+def test_a_paused_job_is_never_claimed_and_a_resuming_one_is(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job(1, status=JobStatus.PAUSED), a_job(2, status=JobStatus.RESUMING))
+    assert [leases.claim("one", clock.now(), 10, 9), leases.claim("one", clock.now(), 10, 9)] == [
+        a_job(2, status=JobStatus.RESUMING, attempts=1),
+        None,
+    ]
+
+
+def test_an_account_at_its_limit_is_passed_over_and_the_next_account_served(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, *(a_job(n) for n in (1, 2, 3)), a_job(4, account_id="other"))
+    claims = [leases.claim("one", clock.now(), 10, 2) for _ in range(4)]
+    assert [job and int(job.id[-2:], 16) for job in claims] == [1, 2, 4, None]
+    leases.release(a_job(2).id, "one")
+    freed = leases.claim("one", clock.now(), 10, 2)
+    assert freed is not None
+    assert freed.id == a_job(2).id
+
+
+def test_an_expired_lease_does_not_count_towards_the_limit(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, a_job(1), a_job(2))
+    leases.claim("dead", clock.now(), 10, 1)
+    assert leases.claim("two", clock.now(), 10, 1) is None
+    taken = leases.claim("two", clock.pass_seconds(10), 10, 1)
+    assert taken is not None
+    assert taken.id == a_job(1).id
+
+
+def test_many_workers_at_once_never_exceed_an_accounts_limit(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    add(store, *(a_job(n) for n in range(8)))
+    workers = 6
+    barrier = threading.Barrier(workers)
+
+    def take(owner: int) -> Job | None:
+        barrier.wait()
+        return leases.claim(str(owner), clock.now(), 10, 3)
+
+    with ThreadPoolExecutor(workers) as threads:
+        taken = [job for job in threads.map(take, range(workers)) if job is not None]
+    assert len(taken) == 3

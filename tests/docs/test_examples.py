@@ -65,7 +65,7 @@ def test_a_row_that_cannot_be_asked_is_refused_with_its_line(tmp_path: Path) -> 
 
 def test_a_tenth_is_held_out_and_nothing_is_lost(tmp_path: Path) -> None:
     train, valid = demo_files.hold_out(EXAMPLES / "bookings.train.jsonl", tmp_path, seed=105)
-    assert len(demo_files.read_lines(valid)) == 24
+    assert len(demo_files.read_lines(valid)) == 48
     parts = demo_files.read_lines(train) + demo_files.read_lines(valid)
     assert sorted(parts) == sorted(demo_files.read_lines(EXAMPLES / "bookings.train.jsonl"))
 

@@ -59,6 +59,13 @@ def test_a_job_is_created_followed_and_cancelled(service: Any, file_id: str) -> 
     assert events[0].endswith("Job enqueued. Waiting for jobs ahead to complete.")
     assert events[-1].endswith("Job cancelled.")
     assert "step" in _run(service, "jobs", "checkpoints", job)
+    assert "only a running job can be paused" in _run(service, "jobs", "pause", job, code=1)
+    assert "only a paused job can be resumed" in _run(service, "jobs", "resume", job, code=1)
+
+
+def test_a_method_and_its_beta_reach_the_service(service: Any, file_id: str) -> None:
+    assert "preferred_output" in _run(service, "jobs", "create", file_id, "--method", "dpo", "--beta", "0.2", code=1)
+    assert "beta" in _run(service, "jobs", "create", file_id, "--method", "dpo", "--beta", "3", code=1)
 
 
 def test_a_base_model_is_deployed_chatted_with_and_deleted(service: Any) -> None:

@@ -15,10 +15,29 @@ from pydantic_core import ErrorDetails
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tailorbird.api import arm, chat, files, jobs, models
+from tailorbird.api import (
+    arm,
+    audit,
+    chat,
+    completions,
+    embeddings,
+    evals,
+    files,
+    graders,
+    integrations,
+    jobs,
+    metrics,
+    models,
+    sharing,
+    stored,
+    uploads,
+    usage,
+)
+from tailorbird.api.background import Background
 from tailorbird.api.context import Addresses, Services, check_api_version
-from tailorbird.api.dialects import DIALECTS, dialect_of, family_of
+from tailorbird.api.dialects import DIALECTS, TAILORBIRD, dialect_of, family_of
 from tailorbird.api.errors import error_response, from_validation, no_such_path
+from tailorbird.api.openapi import Described
 from tailorbird.api.transport import Transport
 from tailorbird.domain.errors import InvalidRequest, PayloadTooLarge, ServiceError, Unavailable
 
@@ -26,10 +45,26 @@ __all__ = ["Addresses", "Services", "create_app"]
 
 log = logging.getLogger(__name__)
 
+_DATA_PLANE = (
+    files.router,
+    uploads.router,
+    jobs.router,
+    integrations.router,
+    models.router,
+    chat.router,
+    stored.router,
+    completions.router,
+    embeddings.router,
+    evals.router,
+    graders.router,
+    sharing.router,
+)
+
 
 def create_app(services: Services) -> FastAPI:
     """The whole server as one ASGI app; its start-up takes up what an earlier process left unfinished."""
-    app = FastAPI(
+    app = Described(
+        _DATA_PLANE,
         title="Tailorbird",
         summary="A self-hosted fine-tuning service that speaks Azure OpenAI",
         docs_url=None,
@@ -38,18 +73,23 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    app.state.limits = files.Limits()
+    app.state.background = Background()
     plane = APIRouter(dependencies=[Depends(check_api_version)])
-    for router in (files.router, jobs.router, models.router, chat.router):
+    for router in _DATA_PLANE:
         plane.include_router(router)
     for dialect in DIALECTS:
         app.include_router(plane, prefix=dialect.prefix)
     # ARM's routes match words in any case through patterns, which no API description could show.
     app.include_router(arm.router(), include_in_schema=False)
+    app.include_router(audit.router(), include_in_schema=False)
+    app.include_router(usage.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
     app.add_api_route("/health", _health, methods=["GET"])
+    app.add_api_route(metrics.PATH, metrics.show, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(StarletteHTTPException, _on_http)
+    app.state.requests = metrics.Requests(lambda: services.access.refusals.suppressed)
+    app.add_middleware(metrics.Observed, requests=app.state.requests)
     app.add_middleware(Transport, is_upload=_is_upload)
     return app
 
@@ -59,7 +99,12 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     services: Services = app.state.services
     leftovers = [
         asyncio.create_task(run_in_threadpool(services.files.resume_unfinished)),
+        asyncio.create_task(run_in_threadpool(app.state.background.resume_imports, services)),
         asyncio.create_task(services.deployments.resume_unfinished()),
+        asyncio.create_task(services.eval_runs.resume_unfinished()),
+        asyncio.create_task(run_in_threadpool(services.sharing.resume_unfinished)),
+        asyncio.create_task(_sweep(services)),
+        asyncio.create_task(services.cost.run()),
     ]
     for task in leftovers:
         task.add_done_callback(_report)
@@ -67,6 +112,18 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     for task in leftovers:
         task.cancel()
     await asyncio.gather(*leftovers, return_exceptions=True)
+    await run_in_threadpool(services.cost.close)
+
+
+async def _sweep(services: Services) -> None:
+    while True:
+        for sweep in services.sweeps:
+            try:
+                await sweep()
+            except Exception:
+                # The next round tries again; the other sweeps must not wait for this one to be mended.
+                log.exception("a sweep failed")
+        await asyncio.sleep(services.sweep_seconds)
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -75,7 +132,8 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 def _is_upload(method: str, path: str) -> bool:
-    return method == "POST" and path.endswith(files.PATH) and dialect_of(path) is not None
+    ends = path.endswith(files.PATH) or uploads.is_part(path)
+    return method == "POST" and ends and dialect_of(path) is not None
 
 
 def _health(request: Request) -> Response:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from fastapi import Request
 
-from tailorbird.api.context import Given, Spoken
-from tailorbird.api.dialects import Family
-from tailorbird.domain.access import Account, Action
+from tailorbird.api.context import Given, Services, Spoken
+from tailorbird.api.dialects import Dialect, Family
+from tailorbird.domain.access import Account, Action, Principal
 from tailorbird.domain.errors import Unauthenticated
 from tailorbird.service.access import Access
 
@@ -29,25 +29,44 @@ def allow(action: Action) -> Callable[..., Account]:
     """A dependency: the account the caller acts on. Raises Unauthenticated, InvalidToken, PermissionDenied."""
 
     def check(request: Request, services: Given, dialect: Spoken) -> Account:
-        # Old SDKs send the key in both headers, so the one that can only be a key decides.
-        key, bearer = request.headers.get("api-key"), _bearer(request.headers.get("authorization"))
-        found = services.access.by_key(key or bearer) if key or bearer else None
-        if found is None:
-            if key or not bearer or not _looks_like_token(bearer):
-                raise _refusal(dialect.family, key or bearer)
-            return _account_of_token(services.access, bearer, request.headers.get(ACCOUNT_HEADER), action)
+        endpoint: str | None = request.state.account
+        found = _found(request, services, dialect)
+        if isinstance(found, str):
+            wanted = endpoint or request.headers.get(ACCOUNT_HEADER)
+            return _account_of_token(services.access, found, wanted, action)
         principal, account = found
+        if endpoint is not None and endpoint.lower() != (account.sub_domain or account.name.lower()):
+            # A good key at another account's endpoint is a wrong key there.
+            raise _refusal(dialect.family, _given(request))
         services.access.authorize(principal, action, account)
         return account
 
     return check
 
 
+def who_asks(request: Request, services: Given, dialect: Spoken) -> Principal:
+    """A dependency: the holder of the key or token. Raises Unauthenticated, InvalidToken."""
+    found = _found(request, services, dialect)
+    return services.access.by_token(found) if isinstance(found, str) else found[0]
+
+
+def _found(request: Request, services: Services, dialect: Dialect) -> tuple[Principal, Account] | str:
+    """The key's holder and account, or the token that was sent instead of a key. Raises Unauthenticated."""
+    # Old SDKs send the key in both headers, so the one that can only be a key decides.
+    key, bearer = request.headers.get("api-key"), _bearer(request.headers.get("authorization"))
+    given = _given(request)
+    found = services.access.by_key(given) if given else None
+    if found is None and (key or not bearer or not _looks_like_token(bearer)):
+        raise _refusal(dialect.family, given)
+    return found or bearer
+
+
+def _given(request: Request) -> str:
+    return request.headers.get("api-key") or _bearer(request.headers.get("authorization"))
+
+
 def _account_of_token(access: Access, token: str, wanted: str | None, action: Action) -> Account:
-    principal = access.by_token(token)
-    account = access.default_account(principal, wanted)
-    access.authorize(principal, action, account)
-    return account
+    return access.default_account(access.by_token(token), action, wanted)
 
 
 def _bearer(header: str | None) -> str:

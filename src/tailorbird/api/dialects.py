@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -54,12 +54,19 @@ class Dialect:
         """The body with or without its null keys."""
         return {key: value for key, value in body.items() if value is not None} if self.omits_nulls else body
 
+    @property
+    def annotates(self) -> bool:
+        """Whether answers carry what the content filter found; OpenAI has no such fields."""
+        return self.family is Family.AZURE
+
     def model_name(self, azure: str | None, openai: str | None) -> str | None:
         return openai if self.family is Family.OPENAI else azure
 
     def event_text(self, event: JobEvent) -> str:
         if event.kind is EventKind.METRICS:
             return _metrics(event.data, self.family)
+        if event.kind is EventKind.BILLED and "hours" in event.data:
+            return f"Training hours billed: {event.data['hours']}"
         if event.kind is EventKind.VALIDATING and not event.data.get("validation_file"):
             return self.words.events[event.kind].split(" and validation file")[0].format_map(_Blank(event.data))
         return self.words.events[event.kind].format_map(_Blank(event.data))
@@ -96,6 +103,9 @@ _AZURE_WORDS = Words(
         JobStatus.VALIDATING: "pending",
         JobStatus.QUEUED: "pending",
         JobStatus.RUNNING: "running",
+        JobStatus.PAUSING: "pausing",
+        JobStatus.PAUSED: "paused",
+        JobStatus.RESUMING: "resuming",
         JobStatus.SUCCEEDED: "succeeded",
         JobStatus.FAILED: "failed",
         JobStatus.CANCELLED: "cancelled",
@@ -104,13 +114,21 @@ _AZURE_WORDS = Words(
     # Sentences of the Azure tutorial and of Microsoft's notebooks where they have one, in their style elsewhere.
     events={
         EventKind.CREATED: "Job enqueued. Waiting for jobs ahead to complete.",
+        EventKind.POSITION: "Queue position: {position}",
         EventKind.VALIDATING: "Preprocessing started.",
         EventKind.VALIDATED: "Preprocessing completed.",
         EventKind.STARTED: "Job started.",
         EventKind.RESUMED: "Training interrupted; resumed from the last saved state before step {step}.",
+        EventKind.PAUSING: "Job pausing. Training stops after the current step.",
+        EventKind.PAUSED: "Job paused at step {step}.",
+        EventKind.RESUMING: "Job resuming. Waiting for jobs ahead to complete.",
+        EventKind.CONTINUED: "Job resumed after step {step}.",
         EventKind.CHECKPOINT: "Checkpoint created at step {step}.",
+        EventKind.CHECKPOINT_REFUSED: "The checkpoint of step {step} cannot be deployed: {message}",
         EventKind.PROVED: "Adapter verified: the inference engine reproduced the trainer's log-probabilities.",
+        EventKind.MODEL_RATED: "Model evaluation completed. Harmful conversations: {rates}; of the base: {base_rates}.",
         EventKind.MODEL_SCREENED: "Model Evaluation Passed.",
+        EventKind.FINDINGS_READY: "Completed findings file: {file}",
         EventKind.RESULTS_READY: "Completed results file: {file}",
         EventKind.MODEL_READY: "Fine-tuned model created: {model}",
         EventKind.SUCCEEDED: "Job succeeded.",
@@ -128,18 +146,28 @@ _OPENAI_WORDS = Words(
         FileStatus.PROCESSED: "processed",
         FileStatus.ERROR: "error",
     },
-    job_status={status: status.value for status in JobStatus},
+    # It has no words for what lies between; `paused` before it is true would be followed by a refused resume.
+    job_status={status: status.value for status in JobStatus}
+    | {JobStatus.PAUSING: "running", JobStatus.RESUMING: "queued"},
     # The SDK's strict mode knows no "warning".
     level={EventLevel.INFO: "info", EventLevel.WARNING: "warn", EventLevel.ERROR: "error"},
     events={
         EventKind.CREATED: "Created fine-tuning job: {job}",
+        EventKind.POSITION: "Queue position: {position}",
         EventKind.VALIDATING: "Validating training file: {training_file} and validation file: {validation_file}",
         EventKind.VALIDATED: "Files validated, moving job to queued state",
         EventKind.STARTED: "Fine-tuning job started",
         EventKind.RESUMED: "Training interrupted; resumed from the last saved state before step {step}",
+        EventKind.PAUSING: "Pausing fine-tuning job after the current step",
+        EventKind.PAUSED: "Fine-tuning job paused at step {step}",
+        EventKind.RESUMING: "Fine-tuning job moved back to queued state",
+        EventKind.CONTINUED: "Fine-tuning job resumed after step {step}",
         EventKind.CHECKPOINT: "Checkpoint created at step {step}",
+        EventKind.CHECKPOINT_REFUSED: "The checkpoint of step {step} cannot be deployed: {message}",
         EventKind.PROVED: "Adapter verified: the inference engine reproduced the trainer's log-probabilities",
+        EventKind.MODEL_RATED: "Model evaluation completed; harmful conversations: {rates}; of the base: {base_rates}",
         EventKind.MODEL_SCREENED: "Model evaluation passed",
+        EventKind.FINDINGS_READY: "Completed findings file: {file}",
         EventKind.RESULTS_READY: "Completed results file: {file}",
         EventKind.MODEL_READY: "New fine-tuned model created: {openai_model}",
         EventKind.SUCCEEDED: "The job has successfully completed",
@@ -203,7 +231,12 @@ OPENAI = Dialect(
 DIALECTS = (AZURE_PROJECT, AZURE_V1, AZURE, OPENAI)
 """A longer prefix stands before a shorter one that it begins with."""
 
-_PREFIXES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", d.prefix) + "(/|$)"), d) for d in DIALECTS]
+TAILORBIRD = replace(AZURE_V1, name="tailorbird", prefix="/tailorbird/v1")
+"""What is nobody else's (estimates, usage, budgets), in Azure's words; it holds none of the routes of the others."""
+
+# What else lies below our own prefix belongs to the control plane.
+_OWN = re.compile(TAILORBIRD.prefix + "/(fine_tuning|usage|budget)(/|$)")
+_PREFIXES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", d.prefix) + "(/|$)"), d) for d in DIALECTS] + [(_OWN, TAILORBIRD)]
 
 
 def dialect_of(path: str) -> Dialect | None:

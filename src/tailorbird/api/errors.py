@@ -10,9 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 
 from tailorbird.api.dialects import Family
+from tailorbird.api.filtering import filter_results
 from tailorbird.domain.errors import (
     Conflict,
+    ContentFiltered,
     DeploymentNotFound,
+    FileTooLarge,
     IllegalState,
     InternalFailure,
     InvalidRequest,
@@ -21,12 +24,15 @@ from tailorbird.domain.errors import (
     NotFound,
     PayloadTooLarge,
     PermissionDenied,
+    PreconditionFailed,
     QuotaExceeded,
     ServiceError,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
+from tailorbird.domain.safety import Filtered
+from tailorbird.service import acting
 
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
@@ -52,7 +58,9 @@ class Row:
 # ones. A missing role is 401 on Azure's data plane, 403 everywhere else.
 TABLE: dict[type[ServiceError], Row] = {
     InvalidRequest: Row(Cell(400, "invalidPayload"), Cell(400, None), Cell(400, "InvalidRequest")),
+    ContentFiltered: Row(Cell(400, "content_filter"), Cell(400, "content_filter"), Cell(400, "InvalidRequest")),
     PayloadTooLarge: Row(Cell(413, "invalidPayload"), Cell(413, "file_too_large"), Cell(413, "RequestContentTooLarge")),
+    FileTooLarge: Row(Cell(413, "quotaExceeded"), Cell(413, "file_too_large"), Cell(413, "RequestContentTooLarge")),
     NotFound: Row(Cell(404, "notFound"), Cell(404, None), Cell(404, "ResourceNotFound")),
     ModelNotFound: Row(Cell(404, "notFound"), Cell(404, "model_not_found"), Cell(404, "ResourceNotFound")),
     DeploymentNotFound: Row(
@@ -65,6 +73,7 @@ TABLE: dict[type[ServiceError], Row] = {
     ),
     IllegalState: Row(Cell(400, "unexpectedEntityState"), Cell(400, None), Cell(409, "Conflict")),
     Conflict: Row(Cell(409, "conflict"), Cell(409, "conflict"), Cell(409, "Conflict")),
+    PreconditionFailed: Row(Cell(412, "conflict"), Cell(412, None), Cell(412, "PreconditionFailed")),
     QuotaExceeded: Row(
         Cell(400, "quotaExceeded"), Cell(400, "quota_exceeded", "insufficient_quota"), Cell(400, "InsufficientQuota")
     ),
@@ -80,6 +89,11 @@ TABLE: dict[type[ServiceError], Row] = {
 }
 
 
+def policy_violation(filtered: Filtered) -> dict[str, Any]:
+    """Azure's inner error of a prompt that was filtered."""
+    return {"code": "ResponsibleAIPolicyViolation", "content_filter_result": filter_results(filtered)}
+
+
 def cell_of(error: ServiceError, family: Family) -> Cell:
     row = next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
     return {Family.AZURE: row.azure, Family.OPENAI: row.openai, Family.ARM: row.arm}[family]
@@ -93,6 +107,8 @@ def error_body(error: ServiceError, family: Family) -> dict[str, Any]:
         inner = {"message": error.message, "type": cell.type, "param": error.param, "code": code}
     elif family is Family.AZURE:
         inner = {"code": code, "message": error.message, "type": cell.type, "param": error.param}
+        if isinstance(error, ContentFiltered):
+            inner |= {"type": None, "status": cell.status, "innererror": policy_violation(error.filtered)}
     else:
         inner = {"code": code, "message": error.message, "target": error.param}
     return {"error": inner if family is Family.OPENAI else {k: v for k, v in inner.items() if v is not None}}
@@ -101,6 +117,7 @@ def error_body(error: ServiceError, family: Family) -> dict[str, Any]:
 def error_response(error: ServiceError, family: Family) -> JSONResponse:
     headers: dict[str, str] = {}
     status = cell_of(error, family).status
+    acting.current().error = type(error).__name__
     if status == 409:
         # The SDK repeats every 409 twice, which cannot help.
         headers["x-should-retry"] = "false"

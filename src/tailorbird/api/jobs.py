@@ -1,4 +1,4 @@
-"""Routes of fine-tuning jobs: create, list, get, cancel, delete, events, checkpoints."""
+"""Routes of fine-tuning jobs: create, list, get, pause, resume, cancel, delete, events, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from tailorbird.api.auth import allow
-from tailorbird.api.bodies import CreateJobBody, listing, read_body
-from tailorbird.api.context import Given, Paging, Spoken, no_path, only_query, paging
-from tailorbird.api.dialects import Dialect, Family
+from tailorbird.api.bodies import listing, read_body
+from tailorbird.api.bodies.jobs import CreateJobBody
+from tailorbird.api.context import Given, Paging, Spoken, location, metadata_pairs, no_path, only_query, paging
+from tailorbird.api.dialects import DIALECTS, Dialect, Family
+from tailorbird.api.openapi import CREATES, only_on
+from tailorbird.api.shapes import CheckpointObject, EventObject, JobObject, ListOf
+from tailorbird.domain import ids
 from tailorbird.domain.access import Account, Action
-from tailorbird.domain.jobs import Checkpoint, EventKind, Hyperparameters, Job, JobEvent
-from tailorbird.service.jobs import NewJob
+from tailorbird.domain.errors import InvalidRequest
+from tailorbird.domain.jobs import Checkpoint, EventKind, Hyperparameters, Job, JobEvent, Method, WandbIntegration
+from tailorbird.service.intake import NewJob
 
 router = APIRouter(tags=["fine-tuning"])
 
@@ -22,27 +27,27 @@ PATH = "/fine_tuning/jobs"
 
 Reader = Annotated[Account, Depends(allow(Action.READ_JOB))]
 Writer = Annotated[Account, Depends(allow(Action.WRITE_JOB))]
+Deleter = Annotated[Account, Depends(allow(Action.DELETE_JOB))]
 Canceller = Annotated[Account, Depends(allow(Action.CANCEL_JOB))]
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-@router.post(PATH, dependencies=[Depends(only_query())])
+@router.post(PATH, dependencies=[Depends(only_query())], response_model=JobObject, openapi_extra=CREATES)
 def create_job(
+    request: Request,
     account: Writer,
     body: Annotated[CreateJobBody, Depends(read_body(CreateJobBody))],
     services: Given,
     dialect: Spoken,
 ) -> Response:
-    job = services.jobs.create(account.id, _new_job(body, dialect))
-    headers = (
-        {"Location": f"{services.addresses.data_plane}{dialect.prefix}{PATH}/{job.id}"} if dialect.location else {}
-    )
+    job = services.jobs.create(account.id, new_job(body, dialect))
+    headers = location(request, dialect, f"{PATH}/{job.id}")
     return JSONResponse(render(job, account, dialect), dialect.created, headers)
 
 
-@router.get(PATH, dependencies=[Depends(only_query("after", "limit", "metadata"))])
+@router.get(PATH, dependencies=[Depends(only_query("after", "limit", "metadata"))], response_model=ListOf[JobObject])
 def list_jobs(
     request: Request, account: Reader, services: Given, dialect: Spoken, page: Annotated[Paging, Depends(paging(20))]
 ) -> Response:
@@ -50,18 +55,33 @@ def list_jobs(
     return JSONResponse(listing([render(job, account, dialect) for job in found.items], found.has_more))
 
 
-@router.get(PATH + "/{job_id}", dependencies=[Depends(only_query())])
+@router.get(PATH + "/{job_id}", dependencies=[Depends(only_query())], response_model=JobObject)
 def get_job(job_id: str, account: Reader, services: Given, dialect: Spoken) -> Response:
     return JSONResponse(render(services.jobs.get(account.id, job_id), account, dialect))
 
 
-@router.post(PATH + "/{job_id}/cancel", dependencies=[Depends(only_query())])
+@router.post(PATH + "/{job_id}/cancel", dependencies=[Depends(only_query())], response_model=JobObject)
 def cancel_job(job_id: str, account: Canceller, services: Given, dialect: Spoken) -> Response:
     return JSONResponse(render(services.jobs.cancel(account.id, job_id), account, dialect))
 
 
-@router.delete(PATH + "/{job_id}", dependencies=[Depends(only_query())])
-def delete_job(request: Request, job_id: str, account: Writer, services: Given, dialect: Spoken) -> Response:
+@router.post(PATH + "/{job_id}/pause", dependencies=[Depends(only_query())], response_model=JobObject)
+def pause_job(job_id: str, account: Canceller, services: Given, dialect: Spoken) -> Response:
+    return JSONResponse(render(services.jobs.pause(account.id, job_id), account, dialect))
+
+
+@router.post(PATH + "/{job_id}/resume", dependencies=[Depends(only_query())], response_model=JobObject)
+def resume_job(job_id: str, account: Writer, services: Given, dialect: Spoken) -> Response:
+    return JSONResponse(render(services.jobs.resume(account.id, job_id), account, dialect))
+
+
+@router.delete(
+    PATH + "/{job_id}",
+    dependencies=[Depends(only_query())],
+    status_code=204,
+    openapi_extra=only_on(*(one for one in DIALECTS if one.deletes_jobs)),
+)
+def delete_job(request: Request, job_id: str, account: Deleter, services: Given, dialect: Spoken) -> Response:
     if not dialect.deletes_jobs:
         raise no_path(request, dialect)
     services.jobs.delete(account.id, job_id)
@@ -69,8 +89,15 @@ def delete_job(request: Request, job_id: str, account: Writer, services: Given, 
 
 
 # The documentation's curl lines send POST to the two lists below.
-@router.post(PATH + "/{job_id}/events", dependencies=[Depends(only_query("after", "limit"))], include_in_schema=False)
-@router.get(PATH + "/{job_id}/events", dependencies=[Depends(only_query("after", "limit"))])
+@router.post(
+    PATH + "/{job_id}/events",
+    dependencies=[Depends(only_query("after", "limit"))],
+    include_in_schema=False,
+    response_model=ListOf[EventObject],
+)
+@router.get(
+    PATH + "/{job_id}/events", dependencies=[Depends(only_query("after", "limit"))], response_model=ListOf[EventObject]
+)
 def list_events(
     job_id: str, account: Reader, services: Given, dialect: Spoken, page: Annotated[Paging, Depends(paging(20))]
 ) -> Response:
@@ -79,20 +106,28 @@ def list_events(
 
 
 @router.post(
-    PATH + "/{job_id}/checkpoints", dependencies=[Depends(only_query("after", "limit"))], include_in_schema=False
+    PATH + "/{job_id}/checkpoints",
+    dependencies=[Depends(only_query("after", "limit"))],
+    include_in_schema=False,
+    response_model=ListOf[CheckpointObject],
 )
-@router.get(PATH + "/{job_id}/checkpoints", dependencies=[Depends(only_query("after", "limit"))])
+@router.get(
+    PATH + "/{job_id}/checkpoints",
+    dependencies=[Depends(only_query("after", "limit"))],
+    response_model=ListOf[CheckpointObject],
+)
 def list_checkpoints(
     job_id: str, account: Reader, services: Given, dialect: Spoken, page: Annotated[Paging, Depends(paging(10))]
 ) -> Response:
-    found = services.jobs.checkpoints(account.id, job_id, after=page.after, limit=page.limit)
+    after = ids.as_checkpoint_id(page.after) if page.after else None
+    found = services.jobs.checkpoints(account.id, job_id, after=after, limit=page.limit)
     return JSONResponse(listing([render_checkpoint(item, dialect) for item in found.items], found.has_more))
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def _new_job(body: CreateJobBody, dialect: Dialect) -> NewJob:
+def new_job(body: CreateJobBody, dialect: Dialect) -> NewJob:
     return NewJob(
         model=body.model,
         training_file=body.training_file,
@@ -100,7 +135,9 @@ def _new_job(body: CreateJobBody, dialect: Dialect) -> NewJob:
         asked=body.asked(),
         seed=body.seed,
         suffix=body.suffix,
+        method=body.chosen_method(),
         method_sent=body.method is not None,
+        integrations=tuple(one.value() for one in body.integrations or ()),
         # OpenAI's surface does not know the field; scripts that send it everywhere go on working there.
         training_type=None if dialect.family is Family.OPENAI else body.training_type,
         metadata=body.metadata or {},
@@ -108,20 +145,19 @@ def _new_job(body: CreateJobBody, dialect: Dialect) -> NewJob:
 
 
 def _metadata_filter(request: Request) -> dict[str, str] | None:
-    """`metadata[key]=value`, as OpenAI's list has it; `metadata=null` asks for all."""
-    pairs = {
-        name.removeprefix("metadata[").removesuffix("]"): value
-        for name, value in request.query_params.items()
-        if name.startswith("metadata[")
-    }
-    return pairs or None
+    """`metadata[key]=value`, as OpenAI's list has it; `metadata=null` asks for all. Raises InvalidRequest."""
+    if request.query_params.get("metadata", "null") not in ("null", ""):
+        raise InvalidRequest(
+            "Filter with 'metadata[key]=value', or leave 'metadata' out for all jobs.", param="metadata"
+        )
+    return metadata_pairs(request) or None
 
 
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
 def render(job: Job, account: Account, dialect: Dialect) -> dict[str, Any]:
-    hyperparameters = _hyperparameters(job.resolved or job.asked, dialect)
+    values = job.resolved or job.asked
     openai = dialect.family is Family.OPENAI
     body: dict[str, Any] = {
         "id": job.id,
@@ -133,7 +169,8 @@ def render(job: Job, account: Account, dialect: Dialect) -> dict[str, Any]:
         "status": dialect.words.job_status[job.status],
         "training_file": job.training_file,
         "validation_file": job.validation_file,
-        "hyperparameters": hyperparameters,
+        # An object for preference training too, where OpenAI sends null: its SDK's strict mode wants one.
+        "hyperparameters": _hyperparameters(values, Method.SUPERVISED, dialect),
         "seed": job.seed,
         "trained_tokens": job.trained_tokens,
         "result_files": [job.result_file] if job.result_file else [] if openai else None,
@@ -142,32 +179,50 @@ def render(job: Job, account: Account, dialect: Dialect) -> dict[str, Any]:
         else {"code": job.error.code, "message": job.error.message, "param": job.error.param},
         "metadata": job.metadata or None,
     }
-    method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+    method = {
+        "type": job.method.value,
+        job.method.value: {"hyperparameters": _hyperparameters(values, job.method, dialect)},
+    }
+    integrations = [_integration(one, dialect) for one in job.integrations]
     if openai:
         body |= {
-            "organization_id": f"org-{account.id}",
+            "organization_id": account.organization_id,
             "user_provided_suffix": job.suffix,
             "estimated_finish": None if job.ended else _seconds(job.estimated_finish),
-            "integrations": [],
+            "integrations": integrations,
             "method": method,
+            "usage_metrics": None,
+            "shared_with_openai": None,
         }
     else:
         body |= {
             "suffix": job.suffix,
             "estimated_finish": _seconds(job.estimated_finish),
             "method": method if job.method_sent else None,
+            "integrations": integrations or None,
             "trainingType": job.training_type,
         }
     return dialect.trim(body)
 
 
-def _hyperparameters(values: Hyperparameters, dialect: Dialect) -> dict[str, Any]:
+def _integration(value: WandbIntegration, dialect: Dialect) -> dict[str, Any]:
+    tags = list(value.tags)
+    target = {"project": value.project, "name": value.name, "entity": value.entity, "tags": tags or None}
+    return {"type": "wandb", "wandb": dialect.trim(target)}
+
+
+def _hyperparameters(values: Hyperparameters, method: Method, dialect: Dialect) -> dict[str, Any]:
     chosen = {
         "batch_size": values.batch_size,
         "learning_rate_multiplier": values.learning_rate_multiplier,
         "n_epochs": values.n_epochs,
     }
-    return {name: dialect.words.auto if value is None else value for name, value in chosen.items()}
+    if method is Method.DPO:
+        chosen["beta"] = values.beta
+    shown = {name: dialect.words.auto if value is None else value for name, value in chosen.items()}
+    # Azure's documentation alone has it; it is shown where it was asked for.
+    own = {} if values.l2_multiplier is None else {"l2_multiplier": values.l2_multiplier}
+    return shown if method is Method.SUPERVISED else {**shown, **own}
 
 
 def render_event(event: JobEvent, dialect: Dialect) -> dict[str, Any]:
@@ -189,7 +244,7 @@ def render_event(event: JobEvent, dialect: Dialect) -> dict[str, Any]:
 
 def render_checkpoint(checkpoint: Checkpoint, dialect: Dialect) -> dict[str, Any]:
     return {
-        "id": checkpoint.id,
+        "id": dialect.model_name(checkpoint.id, ids.openai_checkpoint_id(checkpoint.id)),
         "object": "fine_tuning.job.checkpoint",
         "created_at": _seconds(checkpoint.created_at),
         "fine_tuned_model_checkpoint": dialect.model_name(checkpoint.name, checkpoint.openai_name),

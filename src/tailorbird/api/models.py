@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from tailorbird.api.auth import allow
 from tailorbird.api.context import Given, Services, Spoken, only_query
 from tailorbird.api.dialects import Dialect
+from tailorbird.api.shapes import Deleted, ModelList, ModelObject
 from tailorbird.domain.access import Account, Action
 from tailorbird.domain.models import CatalogueEntry, TunedModel
 
@@ -20,7 +21,7 @@ Reader = Annotated[Account, Depends(allow(Action.READ_MODEL))]
 Deleter = Annotated[Account, Depends(allow(Action.DELETE_MODEL))]
 
 
-@router.get("/models", dependencies=[Depends(only_query())])
+@router.get("/models", dependencies=[Depends(only_query())], response_model=ModelList)
 def list_models(account: Reader, services: Given, dialect: Spoken) -> Response:
     """All in one page: SDKs do not page models."""
     data = [render(model, services, dialect) for model in services.models.list(account.id)]
@@ -28,12 +29,12 @@ def list_models(account: Reader, services: Given, dialect: Spoken) -> Response:
 
 
 # Names carry dots and colons; a slash in one would still be part of it.
-@router.get("/models/{model:path}", dependencies=[Depends(only_query())])
+@router.get("/models/{model:path}", dependencies=[Depends(only_query())], response_model=ModelObject)
 def get_model(model: str, account: Reader, services: Given, dialect: Spoken) -> Response:
     return JSONResponse(render(services.models.get(account.id, model), services, dialect))
 
 
-@router.delete("/models/{model:path}", dependencies=[Depends(only_query())])
+@router.delete("/models/{model:path}", dependencies=[Depends(only_query())], response_model=Deleted)
 def delete_model(model: str, account: Deleter, services: Given) -> Response:
     services.models.delete(account.id, model)
     return JSONResponse({"id": model, "object": "model", "deleted": True})
@@ -58,11 +59,11 @@ def render(model: CatalogueEntry | TunedModel, services: Services, dialect: Dial
             "status": "succeeded",
             "lifecycle_status": "generally-available",
             "capabilities": {
-                "fine_tune": True,
+                "fine_tune": entry is None or entry.tunable,
                 "inference": True,
                 "completion": entry is not None and entry.completion,
                 "chat_completion": entry is not None and entry.chat,
-                "embeddings": False,
+                "embeddings": entry is not None and entry.embeddings,
             },
             "deprecation": {key: value for key, value in deprecation.items() if value is not None},
             "model": tuned.catalogue_name if tuned else None,

@@ -1,4 +1,4 @@
-"""Reads a multipart upload piece by piece: its text fields, and its file as a stream that is never held whole."""
+"""Reads a multipart form piece by piece: its text fields, and its file as a stream that is never held whole."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _PartEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class FileForm:
     """A form read as far as its file. Take `chunks` to the end: fields after the file are read and checked then."""
 
     filename: str
@@ -40,25 +40,28 @@ class Upload:
 
 
 @contextmanager
-def open_upload(
+def open_form(
     content_type: str,
     body: Iterable[bytes],
-    needed: str,
     known: Callable[[str], None],
     too_large: Callable[[int], None],
-) -> Generator[Upload]:
-    """The form in `body`; its fields hold `needed` even when it stands behind the file (a temporary file then bridges).
+    *,
+    file: str = "file",
+    needed: str | None = None,
+) -> Generator[FileForm]:
+    """The form in `body`, whose part `file` is the file.
 
-    `known` is called with every field's name but `file`, `too_large` with the bytes bridged so far; both raise to
-    refuse. Raises InvalidRequest when the body is no such form.
+    Its fields hold `needed` even when it stands behind the file (a temporary file then bridges). `known` is called with
+    every other field's name, `too_large` with the bytes bridged so far; both raise to refuse. Raises InvalidRequest
+    when the body is no such form.
     """
-    form = _Form(content_type, body, known)
+    form = _Form(content_type, body, known, file)
     form.read_to_file()
     if form.file is None:
-        raise InvalidRequest("'file' is missing; send the file as a multipart part with a filename.", param="file")
+        raise InvalidRequest(f"'{file}' is missing; send the file as a multipart part with a filename.", param=file)
     filename = form.file.filename or ""
-    if needed in form.fields:
-        yield Upload(filename, form.fields, form.file_chunks())
+    if needed is None or needed in form.fields:
+        yield FileForm(filename, form.fields, form.file_chunks())
         return
     with tempfile.TemporaryFile() as bridge:
         size = 0
@@ -69,7 +72,7 @@ def open_upload(
         if needed not in form.fields:
             raise InvalidRequest(f"'{needed}' is missing; it is required.", param=needed)
         bridge.seek(0)
-        yield Upload(filename, form.fields, _read(bridge))
+        yield FileForm(filename, form.fields, _read(bridge))
 
 
 def _read(source: IO[bytes]) -> Iterator[bytes]:
@@ -84,6 +87,7 @@ class _Form:
     content_type: str
     body: Iterable[bytes]
     known: Callable[[str], None]
+    file_name: str
     fields: dict[str, str] = field(default_factory=dict[str, str])
     file: _Part | None = None
     _events: deque[_Part | _PartEnd | bytes] = field(default_factory=deque["_Part | _PartEnd | bytes"])
@@ -120,7 +124,7 @@ class _Form:
         name, value = "", bytearray()
         for event in self._read_events():
             if isinstance(event, _Part):
-                if event.name == "file":
+                if event.name == self.file_name:
                     self._begin_file(event)
                     return
                 self.known(event.name)
@@ -142,13 +146,15 @@ class _Form:
         file = self.file
         self.read_to_file()
         if self.file is not file:
-            raise InvalidRequest("The form has more than one 'file'; upload one file a request.", param="file")
+            name = self.file_name
+            raise InvalidRequest(f"The form has more than one '{name}'; upload one file a request.", param=name)
         if not self._ended:
             raise InvalidRequest("The body ended in the middle of the form; send it again.")
 
     def _begin_file(self, part: _Part) -> None:
         if part.filename is None:
-            raise InvalidRequest("'file' must be a file part with a filename, not a text field.", param="file")
+            name = self.file_name
+            raise InvalidRequest(f"'{name}' must be a file part with a filename, not a text field.", param=name)
         self.file = part
 
     def _keep(self, name: str, value: bytearray) -> None:

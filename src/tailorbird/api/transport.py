@@ -26,6 +26,7 @@ _DRAIN_SECONDS = 30.0
 _SCOPED = re.compile(
     r"(?P<prefix>/openai|/openai/v1|/v1|/api/projects/[^/]+/openai/v1)/deployments/(?P<deployment>[^/]+)(?P<rest>/.+)"
 )
+_ACCOUNT = re.compile(r"/accounts/(?P<account>[^/]+)(?P<rest>/(?:openai|v1|api/projects|tailorbird)(?:/.*)?)")
 _SLASHES = re.compile(r"/{2,}")
 
 
@@ -71,14 +72,20 @@ class Transport:
 
 
 def _normalise(scope: Scope) -> None:
-    """`//` becomes `/`, a slash at the end goes, and `/deployments/{d}/` before any data-plane path becomes state.
+    """`//` becomes `/`, a slash at the end goes; `/accounts/{a}` and `/deployments/{d}` before a path become state.
 
-    Documentation prints double slashes, base URLs end in one, and SDKs put the deployment before files and jobs too.
+    Documentation prints double slashes, base URLs end in one, SDKs put the deployment before files and jobs too, and
+    an account made through the control plane has its own endpoint.
     """
     path = _SLASHES.sub("/", scope["path"])
     path = path.rstrip("/") or "/"
-    scoped = _SCOPED.fullmatch(path)
+    owned = _ACCOUNT.fullmatch(path)
     state = scope.setdefault("state", {})
+    state["account"] = None
+    if owned is not None:
+        state["account"] = owned["account"]
+        path = owned["rest"]
+    scoped = _SCOPED.fullmatch(path)
     state["deployment"] = None
     if scoped is not None:
         state["deployment"] = scoped["deployment"]

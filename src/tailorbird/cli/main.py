@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tailorbird import settings as settings_module
-from tailorbird.cli import logs, remote
+from tailorbird.cli import access, accounts, audit, logs, remote, usage
 from tailorbird.settings import Settings
 
 app = typer.Typer(
@@ -28,7 +28,13 @@ app = typer.Typer(
 app.add_typer(remote.files, name="files")
 app.add_typer(remote.jobs, name="jobs")
 app.add_typer(remote.deployments, name="deployments")
+app.add_typer(access.app, name="access")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(usage.budget, name="budget")
+remote.jobs.command("estimate")(usage.estimate)
+app.command("usage")(usage.usage)
 app.command("chat")(remote.chat)
+app.command("audit")(audit.audit)
 
 DataDir = Annotated[str | None, typer.Option(help="Folder for everything this machine keeps.")]
 Port = Annotated[int | None, typer.Option(help="Port of the data plane (http); 0 picks a free one.")]
@@ -41,6 +47,9 @@ def _settings(**options: object) -> Settings:
         loaded = settings_module.load(options)
         logs.set_up(loaded.log_level)
         loaded.engines  # noqa: B018
+        loaded.issuers  # noqa: B018
+        loaded.moderation  # noqa: B018
+        loaded.thresholds  # noqa: B018
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return loaded
@@ -91,17 +100,24 @@ def serve(data_dir: DataDir = None, port: Port = None, arm_port: ArmPort = None,
 @app.command()
 def worker(
     data_dir: DataDir = None,
-    exit_with_parent: Annotated[bool, typer.Option(help="End when the process that started this one ends.")] = False,
+    exit_with_parent: Annotated[
+        int | None, typer.Option(help="End when the process with this id, which started this one, ends.")
+    ] = None,
 ) -> None:
-    """Starts one worker: it claims fine-tuning jobs, one at a time, and trains them in a child process."""
+    """Starts one worker: it claims fine-tuning jobs and trains each in a child process of its own."""
     from tailorbird import wiring
     from tailorbird.protocol.parent import end_with_parent
 
-    if exit_with_parent:
-        end_with_parent()
+    if exit_with_parent is not None:
+        end_with_parent(exit_with_parent)
     settings = _settings(data_dir=data_dir)
     wiring.migrate_database(settings)
     built = wiring.build_worker(settings)
+    try:
+        wiring.expose_worker(settings, built)
+    except OSError as error:
+        typer.echo(f"tailorbird worker: TAILORBIRD_WORKER_METRICS_PORT: {error}", err=True)
+        raise typer.Exit(1) from error
 
     async def main(stop: asyncio.Event) -> None:
         task = asyncio.create_task(built.run())

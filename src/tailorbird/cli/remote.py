@@ -86,6 +86,8 @@ def create_job(
     n_epochs: Annotated[int | None, typer.Option(help="Default: chosen from the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: chosen from the data.")] = None,
     learning_rate_multiplier: Annotated[float | None, typer.Option(help="Default: 1.")] = None,
+    method: Annotated[str | None, typer.Option(help="supervised (the default), or dpo for preference pairs.")] = None,
+    beta: Annotated[float | None, typer.Option(help="With dpo: up to 2; default: 0.1.")] = None,
     follow: Annotated[bool, typer.Option(help="Stay until the job has ended.")] = False,
 ) -> None:
     """Starts a fine-tuning job and prints its id."""
@@ -93,6 +95,7 @@ def create_job(
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "learning_rate_multiplier": learning_rate_multiplier,
+        "beta": beta,
     }
     body: dict[str, Any] = {
         "model": model,
@@ -101,6 +104,7 @@ def create_job(
         "suffix": suffix,
         "seed": seed,
         "hyperparameters": {name: value for name, value in parameters.items() if value is not None},
+        "method": None if method is None else {"type": method},
     }
     row = _data("POST", "/fine_tuning/jobs", json={name: value for name, value in body.items() if value is not None})
     typer.echo(row["id"])
@@ -144,6 +148,18 @@ def cancel(job_id: JobId) -> None:
     typer.echo(_data("POST", f"/fine_tuning/jobs/{job_id}/cancel")["status"])
 
 
+@jobs.command("pause")
+def pause(job_id: JobId) -> None:
+    """Pauses a job that trains; its checkpoint can be deployed."""
+    typer.echo(_data("POST", f"/fine_tuning/jobs/{job_id}/pause")["status"])
+
+
+@jobs.command("resume")
+def resume(job_id: JobId) -> None:
+    """Goes on with a paused job."""
+    typer.echo(_data("POST", f"/fine_tuning/jobs/{job_id}/resume")["status"])
+
+
 @jobs.command("follow")
 def follow_job(job_id: JobId) -> None:
     """Shows a job's progress until it has ended; exit code 1 unless it succeeded."""
@@ -178,7 +194,7 @@ def create_deployment(
     name: Annotated[str, typer.Argument(help="What clients will give as model.")],
     model: Annotated[str, typer.Argument(help="A fine-tuned model, a checkpoint (name or ftchkpt-…) or a base model.")],
     sku: Annotated[str, typer.Option(help="Standard, GlobalStandard, DeveloperTier, …")] = "Standard",
-    capacity: Annotated[int, typer.Option(help="Thousands of tokens per minute.")] = 1,
+    capacity: Annotated[int, typer.Option(help="Thousands of tokens per minute.")] = 10,
 ) -> None:
     """Deploys a model and waits until it answers."""
     body = {
@@ -270,27 +286,51 @@ def _control(method: str, path: str, body: object = None) -> dict[str, Any]:
         f"{_variable('AZURE_RESOURCE_GROUP')}/providers/Microsoft.CognitiveServices/accounts/"
         f"{_variable('AZURE_OPENAI_RESOURCE')}"
     )
+    with httpx.Client(verify=trusted, timeout=_TIMEOUT) as client:
+        headers = {"Authorization": f"Bearer {_token(client)}"}
+        return _answer(client, method, account + path, headers=headers, params={"api-version": "2023-05-01"}, json=body)
+
+
+def _token(client: httpx.Client) -> str:
+    """The service principal's, for the control plane and what is paid for."""
     login = {
         "grant_type": "client_credentials",
         "client_id": _variable("AZURE_CLIENT_ID"),
         "client_secret": _variable("AZURE_CLIENT_SECRET"),
         "scope": "https://management.azure.com/.default",
     }
-    with httpx.Client(verify=trusted, timeout=_TIMEOUT) as client:
-        authority = f"{_variable('AZURE_AUTHORITY_HOST')}/{_variable('AZURE_TENANT_ID')}"
-        token = _answer(client, "POST", f"{authority}/oauth2/v2.0/token", data=login)["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        return _answer(client, method, account + path, headers=headers, params={"api-version": "2023-05-01"}, json=body)
+    authority = f"{_variable('AZURE_AUTHORITY_HOST')}/{_variable('AZURE_TENANT_ID')}"
+    return _answer(client, "POST", f"{authority}/oauth2/v2.0/token", data=login)["access_token"]
 
 
 def _answer(client: httpx.Client, method: str, url: str, **options: Any) -> dict[str, Any]:
+    response = _answered(client, method, url, **options)
+    return response.json() if response.content else {}
+
+
+def _answered(client: httpx.Client, method: str, url: str, **options: Any) -> httpx.Response:
     try:
         response = client.request(method, url, **options)
     except httpx.TransportError as error:
         _fail(f"{url} cannot be reached: {error}")
     if response.is_error:
         _refused(response)
-    return response.json() if response.content else {}
+    return response
+
+
+def own(
+    method: str, path: str, *, as_application: bool = False, any_account: bool = False, **options: Any
+) -> httpx.Response:
+    """A call below our own prefix; with a token of the service principal where a key is not enough, about this account
+    or, with `any_account`, about all that it may see."""
+    headers = {"api-key": _variable("AZURE_OPENAI_API_KEY")}
+    trusted = ssl.create_default_context(cafile=os.environ.get("REQUESTS_CA_BUNDLE"))
+    with httpx.Client(verify=trusted, timeout=_TIMEOUT) as client:
+        if as_application:
+            meant = {} if any_account else {"x-tailorbird-account": _variable("AZURE_OPENAI_RESOURCE")}
+            headers = {"Authorization": f"Bearer {_token(client)}", **meant}
+        url = f"{_variable('AZURE_OPENAI_ENDPOINT').rstrip('/')}/tailorbird/v1{path}"
+        return _answered(client, method, url, headers=headers, **options)
 
 
 def _pages(path: str) -> Iterator[dict[str, Any]]:

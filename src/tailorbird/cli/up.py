@@ -76,7 +76,7 @@ class Front:
             "AZURE_TENANT_ID": found.tenant_id,
             "AZURE_CLIENT_ID": found.client_id,
             # The database keeps only a digest; when the file is lost a new secret takes the old one's place.
-            "AZURE_CLIENT_SECRET": secret or access.reset_secret(found.client_id),
+            "AZURE_CLIENT_SECRET": secret or access.users.reset_secret(found.client_id),
             "AZURE_AUTHORITY_HOST": self.addresses.control_plane,
             "ARM_ENDPOINT": self.addresses.control_plane,
             "REQUESTS_CA_BUNDLE": str(self._certificates.bundle),
@@ -105,7 +105,13 @@ class Up:
                 urls[base] = await self._start_engine(base, commands)
             engine_urls = ",".join(f"{base}={url}" for base, url in urls.items())
             settings = dataclasses.replace(self._settings, engine_urls=engine_urls)
-            commands["worker"] = [sys.executable, "-m", "tailorbird.cli.main", "worker", "--exit-with-parent"]
+            commands["worker"] = [
+                sys.executable,
+                "-m",
+                "tailorbird.cli.main",
+                "worker",
+                f"--exit-with-parent={os.getpid()}",
+            ]
             await self._start("worker", commands["worker"], settings)
             keepers = [asyncio.create_task(self._keep(name, commands[name], settings, stop)) for name in commands]
             await front.serve(settings, stop)

@@ -7,6 +7,7 @@ one pass finds every fault of the line.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -19,6 +20,8 @@ Kind = Literal["chat", "completion", "preference"]
 ROLES = ("system", "user", "assistant", "tool", "function", "developer")
 MAX_MESSAGES = 2048
 MAX_TOOLS = 128
+MAX_CONTENT = 1_048_576
+"""Characters in the content of one message."""
 
 
 def inspect_record(raw: object) -> tuple[Kind | None, list[Fault]]:
@@ -78,10 +81,10 @@ def _inspect_chat(line: dict[str, Any], faults: list[Fault]) -> None:
     messages = line["messages"]
     before = len(faults)
     _check_messages(messages, "messages", faults)
-    if line.get("parallel_tool_calls") is False and len(faults) == before:
-        for index, message in enumerate(messages):
-            if len(message.get("tool_calls") or ()) > 1:
-                faults.append((f"messages[{index}].tool_calls", "has several calls, but parallel_tool_calls is false."))
+    if len(faults) == before:
+        _check_one_call_at_a_time(line, messages, "messages", faults)
+        if messages[-1]["role"] == "assistant" and messages[-1].get("weight", 1):
+            return
     if not isinstance(messages, list) or not messages:
         return
     turns = [cast(dict[str, Any], turn) if isinstance(turn, dict) else {} for turn in cast(list[Any], messages)]
@@ -112,15 +115,44 @@ def _inspect_preference(line: dict[str, Any], faults: list[Fault]) -> None:
     _refuse_unknown(line, {"input", *keys}, "", faults)
     before = line.get("input")
     waiting: set[str] = set()
+    given: dict[str, Any] = {}
     if isinstance(before, dict):
         given = cast(dict[str, Any], before)
         _refuse_unknown(given, _CHAT_KEYS, "input.", faults)
         _check_tools(given, "input.", faults)
+        known = len(faults)
         waiting = _check_messages(given.get("messages"), "input.messages", faults)
+        if len(faults) == known:
+            _check_given(given["messages"], faults)
+            _check_one_call_at_a_time(given, given["messages"], "input.messages", faults)
     else:
         faults.append(("input", "is missing." if before is None else f"must be an object, not {_kind_of(before)}."))
     for key in keys:
+        known = len(faults)
         _check_messages(line.get(key), key, faults, frozenset(waiting))
+        if len(faults) == known:
+            _check_one_call_at_a_time(given, line[key], key, faults)
+            if all(turn.get("weight", 1) == 0 for turn in line[key] if turn["role"] == "assistant"):
+                faults.append((key, "every assistant message has weight 0, so there is nothing to learn."))
+
+
+def _check_given(messages: list[dict[str, Any]], faults: list[Fault]) -> None:
+    """What is given before two outputs is never learned: a weight that says otherwise is a mistake."""
+    for index, message in enumerate(messages):
+        if message.get("weight", 0) != 0:
+            text = "must be 0 or absent: of a preference pair only the outputs are learned."
+            faults.append((f"input.messages[{index}].weight", text))
+
+
+def _check_one_call_at_a_time(
+    line: dict[str, Any], messages: list[dict[str, Any]], where: str, faults: list[Fault]
+) -> None:
+    """Holds sound messages to what their line says about parallel calls."""
+    if line.get("parallel_tool_calls") is not False:
+        return
+    for index, message in enumerate(messages):
+        if len(message.get("tool_calls") or ()) > 1:
+            faults.append((f"{where}[{index}].tool_calls", "has several calls, but parallel_tool_calls is false."))
 
 
 def output_keys(line: Mapping[str, Any]) -> tuple[str, str]:
@@ -151,7 +183,13 @@ def _check_messages(messages: object, where: str, faults: list[Fault], after: fr
         message = cast(dict[str, Any], turn)
         # Most turns of most files are just this; the long way round is for the others.
         content = message.get("content")
-        if len(message) == 2 and type(content) is str and content and not content.isspace() and not calls.waiting:
+        if (
+            len(message) == 2
+            and type(content) is str
+            and 0 < len(content) <= MAX_CONTENT
+            and not content.isspace()
+            and not calls.waiting
+        ):
             role = message.get("role")
             if role == "assistant" or (not continues and role in _PLAIN_ROLES):
                 continue
@@ -232,6 +270,7 @@ def _check_content(
     if isinstance(content, str):
         if not may_be_empty and (not content or content.isspace()):
             faults.append((f"{where}.content", "is empty."))
+        _check_length(len(content), f"{where}.content", faults)
     elif content is None:
         if not may_be_null:
             faults.append((f"{where}.content", "is null." if "content" in message else "is missing."))
@@ -241,8 +280,15 @@ def _check_content(
         parts = cast(list[dict[str, str]], content)
         if len(faults) == before and not may_be_empty and all(not part["text"].strip() for part in parts):
             faults.append((f"{where}.content", "is empty."))
+        if len(faults) == before:
+            _check_length(sum(len(part["text"]) for part in parts), f"{where}.content", faults)
     else:
         faults.append((f"{where}.content", f"must be a string or a list of text parts, not {_kind_of(content)}."))
+
+
+def _check_length(characters: int, where: str, faults: list[Fault]) -> None:
+    if characters > MAX_CONTENT:
+        faults.append((where, f"has {characters} characters; at most {MAX_CONTENT} are allowed."))
 
 
 def _check_parts(parts: list[Any], where: str, faults: list[Fault]) -> None:
@@ -307,14 +353,11 @@ def _check_function_call(call: object, where: str, faults: list[Fault]) -> None:
         faults.append((f"{where}.arguments", f"must be a string of JSON, not {_kind_of(given.get('arguments'))}."))
 
 
+_FUNCTION_NAME = re.compile("[A-Za-z0-9_-]{1,64}").fullmatch
+
+
 def _check_function_name(name: object, where: str, faults: list[Fault]) -> None:
-    # OpenAI: a-z, A-Z, 0-9, underscores and dashes, at most 64 characters.
-    if not (
-        isinstance(name, str)
-        and name.isascii()
-        and name.replace("_", "").replace("-", "a").isalnum()
-        and len(name) <= 64
-    ):
+    if not (isinstance(name, str) and _FUNCTION_NAME(name)):
         faults.append((where, f"must be 1 to 64 letters, digits, underscores or dashes, not {_shown(name)}."))
 
 

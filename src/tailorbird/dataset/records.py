@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from tailorbird.dataset.faults import Fault, inspect_messages, inspect_record, output_keys
@@ -77,6 +77,16 @@ class PreferencePair:
     tools: list[dict[str, Any]] | None
     preferred: tuple[Message, ...]
     non_preferred: tuple[Message, ...]
+    parallel_tool_calls: bool | None = None
+
+    def conversations(self) -> tuple[ChatExample, ChatExample]:
+        """The preferred and the non-preferred way as conversations of which only the output is learned."""
+        given = tuple(replace(message, weight=0) for message in self.messages)
+        preferred, non_preferred = (
+            ChatExample(given + output, self.tools, self.parallel_tool_calls)
+            for output in (self.preferred, self.non_preferred)
+        )
+        return preferred, non_preferred
 
 
 Record = ChatExample | CompletionExample | PreferencePair
@@ -98,6 +108,7 @@ def parse_record(raw: object) -> Record | list[Fault]:
         _build_tools(line["input"]),
         _build_messages(line[preferred]),
         _build_messages(line[non_preferred]),
+        line["input"].get("parallel_tool_calls"),
     )
 
 

@@ -12,6 +12,10 @@ A template may rewrite earlier turns once later ones exist (dropped thinking, to
 then the prompt is no prefix of the whole. In that case the turn's content is replaced by a word that occurs nowhere
 else; the word's place tells where the turn begins, and the end of the prompt must be found right before it. When
 neither works, the record is refused with the reason. A template that marks turns with `{% generation %}` is believed.
+
+In a long conversation rendering every prompt would take time that grows with its square. There the first turn of each
+sort and the last one are found as above; the header of the first leads to the others, whose contents are placed by one
+trial rendering. A turn that is not found so is found the long way.
 """
 
 from __future__ import annotations
@@ -22,23 +26,23 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
-from tokenizers import Encoding
-
-from tailorbird.dataset.records import ChatExample, CompletionExample, Record
+from tailorbird.dataset.records import ChatExample, CompletionExample, PreferencePair, Record
+from tailorbird.dataset.spans import MAX_FILLER, Opening, content_places, mark
 from tailorbird.dataset.template import ChatTemplate, Clock, RenderError, read_templates
 from tailorbird.dataset.tokens import Vocabulary, read_json
+from tailorbird.dataset.turn_ends import WORD, TurnEnds, learn_turn_ends
 
 __all__ = ["RenderError", "Rendered", "Renderer"]
 
 TemplateMessage = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]]
 
-_MAX_FILLER: Final = 64
-"""Longest text a template may put between its generation prompt and a turn's content (an empty thinking block: 19)."""
+_FEW_TURNS: Final = 4
+"""Up to so many learned turns, rendering a prompt for each costs less than what saves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,10 @@ class Renderer:
     """Turns conversations and texts into the token ids of one model. Safe to use from several threads at once."""
 
     def __init__(
-        self, vocabulary: Vocabulary, templates: Mapping[str, ChatTemplate], eos_token_ids: Sequence[int]
+        self, name: str, vocabulary: Vocabulary, templates: Mapping[str, ChatTemplate], eos_token_ids: Sequence[int]
     ) -> None:
+        """`name` is what errors call the model."""
+        self.name = name
         self._vocabulary = vocabulary
         self._templates = templates
         self.chat = bool(templates)
@@ -76,7 +82,8 @@ class Renderer:
         vocabulary = Vocabulary.from_folder(path, config)
         eos = _ids(read_json(path / "generation_config.json")) or _ids(read_json(path / "config.json"))
         own_eos = vocabulary.id_of(vocabulary.named.get("eos_token", ""))
-        return cls(vocabulary, read_templates(path, config, now), eos + ([] if own_eos is None else [own_eos]))
+        templates = read_templates(path, config, now)
+        return cls(path.name, vocabulary, templates, eos + ([] if own_eos is None else [own_eos]))
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
@@ -128,12 +135,17 @@ class Renderer:
         """One token as text, U+FFFD for bytes that are part of a character. Raises IndexError for an unknown id."""
         return self._vocabulary.token_bytes(token_id).decode("utf-8", errors="replace")
 
+    @property
+    def added_tokens(self) -> Mapping[int, str]:
+        """Tokens that stand for a text as a whole, beside the vocabulary of words; special or not."""
+        return self._vocabulary.added
+
     @cached_property
     def renders_tools(self) -> bool:
         """Whether the template shows the model its tools."""
-        tool = {"type": "function", "function": {"name": _WORD, "description": _WORD, "parameters": _NO_PARAMETERS}}
+        tool = {"type": "function", "function": {"name": WORD, "description": WORD, "parameters": _NO_PARAMETERS}}
         try:
-            return _WORD in self._text([{"role": "user", "content": "hi"}], [tool], prompt=False)
+            return WORD in self._text([{"role": "user", "content": "hi"}], [tool], prompt=False)
         except RenderError:
             return False
 
@@ -149,6 +161,23 @@ class Renderer:
         if isinstance(record, ChatExample):
             return _ChatRendering(self, record).rendered()
         raise RenderError("A preference pair holds two conversations and cannot be rendered as one.")
+
+    def render_pair(self, pair: PreferencePair) -> tuple[Rendered, Rendered]:
+        """The prompt with the preferred and with the non-preferred output; only the outputs' assistant turns weigh.
+
+        Raises RenderError naming the side when the template refuses it or the spans cannot be told.
+        """
+        preferred, non_preferred = pair.conversations()
+        return (
+            self._render_output(preferred, "preferred_output", len(pair.messages)),
+            self._render_output(non_preferred, "non_preferred_output", len(pair.messages)),
+        )
+
+    def _render_output(self, conversation: ChatExample, name: str, given: int) -> Rendered:
+        try:
+            return _ChatRendering(self, conversation).rendered()
+        except RenderError as error:
+            raise RenderError(f"{name} (its turns count from messages[{given}]): {error}") from error
 
     def _render_completion(self, example: CompletionExample) -> Rendered:
         """Prompt ids are exactly what serving sends: the completion is never merged into the prompt's last token."""
@@ -183,8 +212,8 @@ class Renderer:
         return {**fixed, **self._vocabulary.named, **variables}
 
     @cached_property
-    def _turn_ends(self) -> _TurnEnds:
-        return _learn_turn_ends(self)
+    def _turn_ends(self) -> TurnEnds:
+        return learn_turn_ends(self._vocabulary, partial(self._text, tools=None))
 
 
 class _ChatRendering:
@@ -194,22 +223,34 @@ class _ChatRendering:
         self._renderer = renderer
         self._example = example
         self._tools = example.tools
+        # Only what the line says reaches the template, so that it sees the same when a request says nothing.
+        self._options = (
+            {} if example.parallel_tool_calls is None else {"parallel_tool_calls": example.parallel_tool_calls}
+        )
         self._messages = [message.to_template() for message in example.messages]
         self._trained = [i for i, m in enumerate(example.messages) if m.role == "assistant" and m.weight]
         self._ends = renderer._turn_ends
         self._end_ids = {*renderer.stop_token_ids, *([] if self._ends.inner is None else [self._ends.inner])}
         if self._tools and not renderer.renders_tools:
-            raise RenderError("The chat template does not show tools to the model: remove 'tools'.")
-        self._text = renderer._text(self._messages, self._tools, prompt=False)
+            raise RenderError(
+                f"The chat template of {renderer.name} does not show tools to the model: remove 'tools', or train a "
+                "base model whose template does."
+            )
+        self._text = self._rendered(self._messages)
         encoding = renderer._vocabulary.encode(self._text)
         self._ids = encoding.ids
         self._spans = encoding.offsets
         self._starts = [start for start, _ in self._spans]
+        self._openings: dict[tuple[str, ...], Opening] = {}
+
+    def _rendered(self, messages: Sequence[TemplateMessage], *, prompt: bool = False) -> str:
+        return self._renderer._text(messages, self._tools, prompt=prompt, **self._options)
 
     def rendered(self) -> Rendered:
         if not self._trained:
             raise RenderError("No assistant message has weight 1, so there is nothing to learn.")
         weights = [0.0] * len(self._ids)
+        self._check_answers_of_tools()
         marked = self._generation_spans()
         for index in self._trained:
             self._refuse_end_tokens_inside(index)
@@ -224,7 +265,7 @@ class _ChatRendering:
         template = self._renderer._template(self._tools)
         if not template.has_generation_blocks:
             return None
-        variables = self._renderer._variables(self._messages, self._tools, False)
+        variables = self._renderer._variables(self._messages, self._tools, False, **self._options)
         spans = template.generation_spans(variables, self._text)
         turns = [index for index, message in enumerate(self._example.messages) if message.role == "assistant"]
         # With several blocks in one turn, or none, a block cannot be told to belong to a message.
@@ -233,6 +274,7 @@ class _ChatRendering:
     def _marked_tokens(self, index: int, start: int, end: int) -> range:
         """The tokens of a `{% generation %}` block; its end-of-turn token too where the block stops right before it."""
         first, stop = self._first_token(index, start), bisect_left(self._starts, end)
+        self._check_content(index, start, end)
         if self._end_ids.isdisjoint(self._ids[first:stop]):
             while (
                 stop < len(self._ids) and self._text[slice(*self._spans[stop])].isspace() and not self._ends_turn(stop)
@@ -257,26 +299,77 @@ class _ChatRendering:
         """Where in the text the model would begin to write this turn."""
         if self._ends.prompt_is_ignored:
             raise RenderError("The chat template writes no header for the answer: let it honour add_generation_prompt.")
+        sort = self._sort(index)
+        if index != self._trained[-1] and sort in self._openings:
+            start = self._openings[sort].end_before(self._places.get(index), self._text)
+            if start is not None:
+                return start
         before = self._messages[:index]
         try:
-            prompt = self._renderer._text(before, self._tools, prompt=True)
+            prompt = self._rendered(before, prompt=True)
         except RenderError as error:
             raise RenderError(f"messages[{index}]: no prompt leads to this turn; give it weight 0. {error}") from error
         if self._text.startswith(prompt):
+            if index in self._places and sort not in self._openings:
+                header = prompt[_common_prefix(prompt, self._rendered(before)) :]
+                self._openings[sort] = Opening(header, self._text[len(prompt) : self._places[index]])
             return len(prompt)
-        word = self._fresh_word()
-        changed = self._with_content(index, word)
-        place = changed.find(word)
-        cuts = range(max(0, place - _MAX_FILLER), place + 1)
-        start = max(cuts, key=lambda cut: (_common_suffix(prompt, changed[:cut]), cut), default=-1)
-        header = len(prompt) - _common_prefix(prompt, self._renderer._text(before, self._tools, prompt=False))
-        found = place >= 0 and _common_suffix(prompt, changed[:start]) >= max(1, header)
-        if not found or not self._text.startswith(changed[:start]):
+        header = len(prompt) - _common_prefix(prompt, self._rendered(before))
+        start = self._start_beside_word(index, prompt, max(1, header))
+        if start is None:
             raise RenderError(
                 f"messages[{index}]: the chat template rewrites the conversation, and where this turn begins cannot be "
                 "told; give it weight 0, or end the example with it."
             )
         return start
+
+    def _start_beside_word(self, index: int, prompt: str, header: int) -> int | None:
+        """Where the end of `prompt`, at least `header` characters of it, stands before a word put into the turn."""
+        word = self._fresh_word()
+        trials = [self._messages[index] | {"content": word}]
+        if self._example.messages[index].tool_calls:
+            trials.append(_with_called(self._messages[index], word))
+        for message in trials:
+            changed = self._rendered([*self._messages[:index], message, *self._messages[index + 1 :]])
+            place = changed.find(word)
+            cuts = range(max(0, place - MAX_FILLER), place + 1)
+            start = max(cuts, key=lambda cut: (_common_suffix(prompt, changed[:cut]), cut), default=-1)
+            if (
+                place >= 0
+                and _common_suffix(prompt, changed[:start]) >= header
+                and self._text.startswith(changed[:start])
+            ):
+                return start
+        return None
+
+    def _sort(self, index: int) -> tuple[str, ...]:
+        """Turns of one sort are led to by the same header: what they do, and what comes before them."""
+        near = self._example.messages[max(0, index - 1) : index + 1]
+        return tuple(f"{message.role} {bool(message.tool_calls)} {bool(message.content)}" for message in near)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Where learned turns, and what follows their tool calls, begin to be shown; as far as that is told.
+
+        What is placed is a message's content, or where it has none the name of the first function it calls.
+        """
+        if len(self._trained) <= _FEW_TURNS:
+            return {}
+        messages = self._example.messages
+        after_calls = {i + 1 for i in self._trained if messages[i].tool_calls and i + 1 < len(messages)}
+        word = self._fresh_word()
+        shown: dict[int, str] = {}
+        marked = list(self._messages)
+        for i in sorted(after_calls.union(self._trained)):
+            content, calls = messages[i].content or "", marked[i].get("tool_calls", ())
+            if content.strip():
+                shown[i], marked[i] = content, {**marked[i], "content": mark(word, i)}
+            elif calls:
+                shown[i], marked[i] = calls[0]["function"]["name"], _with_called(marked[i], mark(word, i))
+        try:
+            return content_places(self._text, self._rendered(marked), word, shown)
+        except RenderError:
+            return {}
 
     def _first_token(self, index: int, start: int) -> int:
         """The first token that begins at or after `start`, when none takes in text on both sides of it."""
@@ -303,24 +396,53 @@ class _ChatRendering:
                     "writes it."
                 )
 
+    def _check_answers_of_tools(self) -> None:
+        """Refuses a conversation in which the model would not see what a tool answered."""
+        for index, message in enumerate(self._example.messages):
+            content = (message.content or "").strip()
+            if message.role not in ("tool", "function") or not content or content in self._text:
+                continue
+            word = self._fresh_word()
+            if word not in self._with_content(index, word):
+                raise self._left_out(f"messages[{index}].content", "it", "tools")
+
     def _check_shown(self, index: int, start: int, end: int) -> None:
         """Refuses a turn of which the template leaves something out, or that runs into the next one."""
+        self._check_content(index, start, end)
+        message = self._example.messages[index]
+        if message.tool_calls and index + 1 < len(self._messages):
+            self._check_end_of_calls(index, end)
+
+    def _check_content(self, index: int, start: int, end: int) -> None:
         message, shown = self._example.messages[index], self._text[start:end]
         content = (message.content or "").strip()
         if content not in shown:
             word = self._fresh_word()
             changed = self._with_content(index, word)
             if changed.find(word) < start or not self._text.startswith(changed[:start]):
-                raise RenderError(f"messages[{index}].content: the chat template leaves it out.")
+                raise self._left_out(f"messages[{index}].content", "it", "all of the turn")
         for call in message.tool_calls:
             if call["function"]["name"] not in shown:
-                raise RenderError(f"messages[{index}].tool_calls: the chat template leaves them out.")
-        if message.tool_calls and index + 1 < len(self._messages):
+                raise self._left_out(f"messages[{index}].tool_calls", "them", "tools")
+
+    def _check_end_of_calls(self, index: int, end: int) -> None:
+        """Refuses a turn of tool calls whose first end-of-turn token, before `end`, is that of a later turn."""
+        if index + 1 in self._places:
+            place = self._places[index + 1]
+        else:
             word = self._fresh_word()
             changed = self._with_content(index + 1, word)
             place = changed.find(word)
-            if 0 <= place < end and self._text.startswith(changed[:place]):
-                raise self._endless(index)
+            if not self._text.startswith(changed[: max(place, 0)]):
+                return
+        if 0 <= place < end:
+            raise self._endless(index)
+
+    def _left_out(self, field: str, what: str, shows: str) -> RenderError:
+        return RenderError(
+            f"{field}: the chat template of {self._renderer.name} leaves {what} out; remove {what}, or train a base "
+            f"model whose template shows {shows}."
+        )
 
     def _ends_turn(self, position: int) -> bool:
         return self._ids[position] in self._end_ids
@@ -334,68 +456,22 @@ class _ChatRendering:
     def _with_content(self, index: int, content: str) -> str:
         messages = list(self._messages)
         messages[index] = {**messages[index], "content": content}
-        return self._renderer._text(messages, self._tools, prompt=False)
+        return self._rendered(messages)
 
     def _fresh_word(self) -> str:
-        word = _WORD
+        word = WORD
         while word in self._text:
             word += "q"
         return word
 
 
-_WORD: Final = "zqtailorbirdzq"
-"""Stands for content in trial renderings: nothing a template would look for, trim or split."""
 _NO_PARAMETERS: Final = {"type": "object", "properties": dict[str, Any]()}
 
 
-@dataclass(frozen=True, slots=True)
-class _TurnEnds:
-    """What the template writes right after an assistant turn: a token id, None when no single token.
-
-    `known` is False when no trial conversation could be rendered, or it does not show its answers.
-    """
-
-    known: bool
-    inner: int | None = None
-    last: int | None = None
-    prompt_is_ignored: bool = False
-
-
-def _learn_turn_ends(renderer: Renderer) -> _TurnEnds:
-    """Renders a trial conversation and looks at what comes after its answers."""
-    words = [_WORD + letter for letter in "abcd"]
-    roles = ("user", "assistant", "user", "assistant")
-    turns = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
-    # Some templates demand a system message.
-    for opening in ([], [{"role": "system", "content": "s"}]):
-        try:
-            text = renderer._text([*opening, *turns], None, prompt=False)
-            asked = renderer._text([*opening, turns[0]], None, prompt=False)
-            prompt = renderer._text([*opening, turns[0]], None, prompt=True)
-        except RenderError:
-            continue
-        if words[1] not in text or words[3] not in text:
-            # A template that drops or rewrites the answers tells nothing about their ends.
-            break
-        encoding = renderer._vocabulary.encode(text)
-        header = text[len(prompt) : text.find(words[1])].strip() if text.startswith(prompt) else ""
-        added = renderer._vocabulary.added
-        inner, last = (_token_after(encoding, text, text.find(word) + len(word)) for word in (words[1], words[3]))
-        return _TurnEnds(
-            known=True,
-            inner=inner if inner in added else None,
-            last=last if last in added else None,
-            prompt_is_ignored=prompt == asked and bool(header),
-        )
-    return _TurnEnds(known=False)
-
-
-def _token_after(encoding: Encoding, text: str, place: int) -> int | None:
-    """The first token that begins at or after `place` and is more than whitespace."""
-    for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-        if start >= place and text[start:end].strip():
-            return token_id
-    return None
+def _with_called(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """A turn of tool calls, the first of which calls `name`."""
+    first, *others = message["tool_calls"]
+    return {**message, "tool_calls": [{**first, "function": {**first["function"], "name": name}}, *others]}
 
 
 def _ids(config: Mapping[str, Any]) -> list[int]:

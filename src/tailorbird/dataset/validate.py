@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from tailorbird.dataset.faults import Fault, Kind, inspect_record
+from tailorbird.dataset.quick import certainly_good
 from tailorbird.dataset.records import Record, parse_record
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
@@ -197,6 +198,8 @@ class _ByteCount:
 
 def _judge(number: int, line: bytes, expected: Kind | None) -> tuple[list[Problem], Kind | None]:
     """The problems of one line, and its kind when it has none."""
+    if expected and certainly_good(line, expected):
+        return [], expected
     raw = _parse_json(number, line)
     if isinstance(raw, Problem):
         return [raw], None

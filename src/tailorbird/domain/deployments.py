@@ -1,12 +1,13 @@
-"""Deployments: states and moves, and what they point at."""
+"""Deployments: states and moves, SKUs and what they allow, and what a deployment points at."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tailorbird.domain.errors import IllegalState
+from tailorbird.domain.errors import IllegalState, PreconditionFailed
 
 
 class ProvisioningState(StrEnum):
@@ -27,12 +28,43 @@ MOVES: dict[ProvisioningState, frozenset[ProvisioningState]] = {
 }
 
 
+TOKENS_PER_UNIT, REQUESTS_PER_UNIT = 1000, 6
+"""What a capacity of 1 allows in a minute. The ratio is Azure's:
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota#understanding-rate-limits"""
+
+DEVELOPER = "DeveloperTier"
+PROVISIONED_SKUS = ("ProvisionedManaged", "GlobalProvisionedManaged", "DataZoneProvisionedManaged")
+SKUS = ("Standard", "GlobalStandard", "DataZoneStandard", DEVELOPER, *PROVISIONED_SKUS)
+"""Azure's spelling; compared without case. `Developer` is az's name for DeveloperTier."""
+
+RAI_POLICIES = ("Microsoft.Default", "Microsoft.DefaultV2")
+UPGRADE_OPTIONS = ("OnceNewDefaultVersionAvailable", "OnceCurrentVersionExpired", "NoAutoUpgrade")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an installation grants. `quota` is the capacity a model has in a location with one SKU; all else is counted
+    per account. The two times are 0 where the clock shall end nothing; jobs and files are limited elsewhere."""
+
+    standard_deployments: int = 32
+    tuned_deployments: int = 10
+    quota: int = 1000
+    rate_limits: bool = True
+    idle_days: float = 15.0
+    developer_hours: float = 24.0
+    jobs: int = 100
+    queued_jobs: int = 20
+    tuning_files: int = 100
+    tuning_bytes: int = 10**9
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A name clients chat with. `checkpoint_id` None means the plain base model.
 
     `model_name` is what the caller asked for (a model name, a checkpoint name or a `ftchkpt-` id) and is echoed;
-    `served_model` is what chat answers carry as `model`. `capacity` is in thousands of tokens per minute.
+    `served_model` is what chat answers carry as `model`. `capacity` is in thousands of tokens per minute. `source` is
+    the resource id of the account the model was copied from; `template_hash` the chat template it was trained with.
     """
 
     account_id: str
@@ -53,9 +85,62 @@ class Deployment:
     tags: dict[str, str] = field(default_factory=dict[str, str])
     failure: str | None = None
     last_used_at: datetime | None = None
+    updated_by: str = ""
+    version_upgrade: str | None = None
+    rai_policy: str | None = None
+    paused: bool = False
+    source: str | None = None
+    template_hash: str | None = None
+
+    @property
+    def etag(self) -> str:
+        """Changes with every change but use."""
+        return hashlib.sha256(f"{self.state}{self.updated_at}".encode()).hexdigest()[:32]
+
+    @property
+    def tokens_per_minute(self) -> int | None:
+        """None for provisioned throughput, which Azure does not measure in tokens and we do not limit."""
+        return None if self.sku_name in PROVISIONED_SKUS else self.capacity * TOKENS_PER_UNIT
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        return None if self.sku_name in PROVISIONED_SKUS else self.capacity * REQUESTS_PER_UNIT
 
 
 def check_move(current: ProvisioningState, new: ProvisioningState) -> None:
     """Raises IllegalState when the table has no such move."""
     if new not in MOVES[current]:
         raise IllegalState(f"A deployment that is {current} cannot become {new}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """HTTP's If-Match and If-None-Match: the etags, without quotes, that must or must not be the deployment's."""
+
+    if_match: frozenset[str] = frozenset()
+    if_none_match: frozenset[str] = frozenset()
+
+    def check(self, existing: Deployment | None) -> None:
+        """`*` stands for any deployment at all. Raises PreconditionFailed."""
+        tags: frozenset[str] = frozenset() if existing is None else frozenset({"*", existing.etag})
+        if self.if_match and not self.if_match & tags:
+            raise PreconditionFailed(
+                "The deployment has changed, or is not there: its etag is none of If-Match. Get it again, look at what "
+                "has changed, and send its new etag.",
+                param="If-Match",
+            )
+        if self.if_none_match & tags:
+            raise PreconditionFailed(
+                "The deployment exists with an etag of If-None-Match. Leave out the header to replace it.",
+                param="If-None-Match",
+            )
+
+
+ALWAYS = Precondition()
+"""What a request without these headers asks for."""
+
+
+def sku_called(name: str) -> str | None:
+    """In Azure's spelling; None when there is no such SKU."""
+    wanted = DEVELOPER.lower() if name.lower() == "developer" else name.lower()
+    return next((known for known in SKUS if known.lower() == wanted), None)

@@ -2,7 +2,9 @@
 
     ServiceError
      ├─ InvalidRequest            mend the request; `param` names the field
+     │   ├─ ContentFiltered       ask for something harmless
      │   └─ PayloadTooLarge       send less
+     │       └─ FileTooLarge      split the file
      ├─ NotFound                  name something that exists
      │   ├─ ModelNotFound
      │   └─ DeploymentNotFound
@@ -11,6 +13,7 @@
      ├─ PermissionDenied          ask for a role
      ├─ IllegalState              wait, or act on something in another state
      ├─ Conflict                  remove what is in the way
+     ├─ PreconditionFailed        look again, then decide anew
      ├─ QuotaExceeded             delete something, or ask for more
      ├─ TooManyRequests           wait `retry_after` seconds
      ├─ Unavailable               try again; a part of the service is down
@@ -20,6 +23,8 @@ Each dialect renders these through one table (`api/errors.py`); nothing else dec
 """
 
 from __future__ import annotations
+
+from tailorbird.domain.safety import Filtered
 
 
 class ServiceError(Exception):
@@ -36,7 +41,19 @@ class InvalidRequest(ServiceError):
     pass
 
 
+class ContentFiltered(InvalidRequest):
+    """`filtered` says which categories the prompt falls into."""
+
+    def __init__(self, message: str, filtered: Filtered) -> None:
+        super().__init__(message, param="prompt", code="content_filter")
+        self.filtered = filtered
+
+
 class PayloadTooLarge(InvalidRequest):
+    pass
+
+
+class FileTooLarge(PayloadTooLarge):
     pass
 
 
@@ -69,6 +86,10 @@ class IllegalState(ServiceError):
 
 
 class Conflict(ServiceError):
+    pass
+
+
+class PreconditionFailed(ServiceError):
     pass
 
 

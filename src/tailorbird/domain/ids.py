@@ -1,12 +1,14 @@
-"""The shape of every identifier (file-, ftjob-, ftchkpt-) and of fine-tuned model names.
+"""The shape of every identifier (file-, upload_, ftjob-, ftchkpt-) and of fine-tuned model names.
 
 Shapes as observed on Azure (`file-` + 32 hex digits) are used on every surface; OpenAI's own ids are opaque, so its
-clients take them. Model names differ by surface and are both stored: Azure `<base>.ft-<hex>[-suffix]`, OpenAI
-`ft:<base>:<org>:<suffix>:<short>`; a checkpoint that is not the last appends `:ckpt-step-<n>` to either.
+clients take them. Only checkpoints have another prefix there, and both are taken everywhere. Model names differ by
+surface and are both stored: Azure `<base>.ft-<hex>[-suffix]`, OpenAI `ft:<base>:<org>:<suffix>:<short>`; a checkpoint
+that is not the last appends `:ckpt-step-<n>` to either.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 
@@ -19,6 +21,19 @@ def file_id(hexdigits: str) -> str:
     return f"file-{hexdigits}"
 
 
+def upload_id(hexdigits: str) -> str:
+    return f"upload_{hexdigits}"
+
+
+def part_id(hexdigits: str) -> str:
+    return f"part_{hexdigits}"
+
+
+def block_id(part: str) -> str:
+    """A part's name in Azure's form, base64 of sixteen bytes."""
+    return base64.b64encode(bytes.fromhex(part.removeprefix("part_"))).decode()
+
+
 def job_id(hexdigits: str) -> str:
     return f"ftjob-{hexdigits}"
 
@@ -28,6 +43,16 @@ def checkpoint_id(job: str, step: int) -> str:
     return f"ftchkpt-{_digest(f'{job}/checkpoint/{step}')}"
 
 
+def openai_checkpoint_id(checkpoint: str) -> str:
+    """The same checkpoint's id as OpenAI's surface writes it."""
+    return "ftckpt_" + checkpoint.removeprefix("ftchkpt-")
+
+
+def as_checkpoint_id(name: str) -> str:
+    """What either surface calls a checkpoint, as it is stored; other names stay as they are."""
+    return "ftchkpt-" + name.removeprefix("ftckpt_") if name.startswith("ftckpt_") else name
+
+
 def event_id(job: str, key: str) -> str:
     """Derived, so that a repeated stage writes the same event."""
     return f"ftevent-{_digest(f'{job}/event/{key}')}"
@@ -35,6 +60,10 @@ def event_id(job: str, key: str) -> str:
 
 def results_file_id(job: str) -> str:
     return file_id(_digest(f"{job}/results"))
+
+
+def findings_file_id(job: str) -> str:
+    return file_id(_digest(f"{job}/findings"))
 
 
 def azure_model_name(base: str, job: str, suffix: str | None, step: int | None = None) -> str:

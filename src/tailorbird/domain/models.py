@@ -10,7 +10,9 @@ from tailorbird.domain.jobs import AutoRule
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """Weights on disk. `folder` is a Hugging Face folder; `learning_rate` is the rate a multiplier of 1 means."""
+    """Weights on disk. `folder` is a Hugging Face folder; `learning_rate` is the rate a multiplier of 1 means.
+
+    `train_tokens_per_second` is what estimates count with until a job has been trained here; None: nobody knows."""
 
     key: str
     folder: str
@@ -19,6 +21,7 @@ class BaseModel:
     lora_rank: int
     lora_alpha: int
     auto: AutoRule = field(default_factory=AutoRule)
+    train_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,17 @@ class CatalogueEntry:
     created_at: datetime
     fine_tune_until: date | None = None
     inference_until: date | None = None
+    embeddings: bool = False
+
+    @property
+    def tunable(self) -> bool:
+        """A model that only makes vectors says nothing that examples could teach."""
+        return self.chat or self.completion
+
+    @property
+    def family(self) -> str:
+        """What the control plane calls it, where the version stands apart: gpt-4o for gpt-4o-2024-08-06."""
+        return self.name.removesuffix(f"-{self.version}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from tailorbird.domain.jobs import Job
-from tailorbird.infra.schema import jobs
-from tailorbird.infra.store.jobs import JOBS
+from tailorbird.infra.store.jobs import JOBS, QUEUE, waiting
+from tailorbird.infra.tables.jobs import jobs
+
+# Any number, as long as nothing else in the same database takes it.
+_CLAIM_LOCK = 7_414_110_218
 
 
 class SqlLeases:
@@ -17,14 +20,15 @@ class SqlLeases:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def claim(self, owner: str, now: datetime, seconds: float) -> Job | None:
-        free = sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
+    def claim(self, owner: str, now: datetime, seconds: float, per_account: int) -> Job | None:
+        held = sa.select(jobs.c.account_id).where(jobs.c.lease_owner.is_not(None), jobs.c.lease_until > now)
+        full = held.group_by(jobs.c.account_id).having(sa.func.count() >= per_account)
         oldest = (
             sa.select(jobs.c.seq)
-            .where(jobs.c.ended.is_(sa.false()), free)
-            .order_by(jobs.c.created_at, jobs.c.seq)
+            .where(*waiting(now), jobs.c.account_id.not_in(full))
+            .order_by(*QUEUE)
             .limit(1)
-            # PostgreSQL: two claims at once take two jobs instead of waiting for one. SQLite has one writer at a time.
+            # PostgreSQL: a job whose row somebody is writing is passed over instead of waited for.
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
@@ -35,6 +39,9 @@ class SqlLeases:
             .returning(*JOBS.columns)
         )
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # One claim at a time, so that two cannot both take an account's last place. SQLite has one writer.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_LOCK)))
             row = connection.execute(claimed).mappings().one_or_none()
         return None if row is None else JOBS.thing(row)
 

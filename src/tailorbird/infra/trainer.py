@@ -7,6 +7,7 @@ off: so nothing is remembered of a line before its end is there.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ from tailorbird.service.ports import TrainerCrashed, TrainerRun
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 8.0
 _LOG_FILE = "trainer.log"
+_STEP = b'"kind":"step"'
 _LOG_TAIL_BYTES = 2_000
 
 # Measured in shared/perf: glibc's default returns big blocks to the kernel after every step and faults them in again.
@@ -53,7 +55,7 @@ class LocalTrainer:
                 "-m",
                 "tailorbird.training",
                 str(folder / PLAN_FILE),
-                "--exit-with-parent",
+                f"--exit-with-parent={os.getpid()}",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,6 +70,7 @@ class LocalRun:
     def __init__(self, folder: Path, process: asyncio.subprocess.Process) -> None:
         self._folder = folder
         self._process = process
+        self._said_before = len(_read_from(folder / EVENTS_FILE, 0))
 
     async def events(self) -> AsyncIterator[TrainEvent]:
         offset = 0
@@ -91,11 +94,18 @@ class LocalRun:
             raise TrainerCrashed(self._process.returncode or 0, _tail(self._folder / _LOG_FILE))
         yield last
 
-    async def stop(self) -> None:
+    async def stepped(self) -> None:
+        # A process answers SIGTERM from its first lines on, but only one that has trained has something to save.
+        while self._process.returncode is None:
+            if _STEP in _read_from(self._folder / EVENTS_FILE, self._said_before):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def stop(self, patience: float | None = None) -> None:
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+                await asyncio.wait_for(self._process.wait(), _STOP_SECONDS if patience is None else patience)
             except TimeoutError:
                 await self.kill()
 

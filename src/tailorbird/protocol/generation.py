@@ -1,13 +1,14 @@
 """The engine's requests and replies: the subset of vLLM's HTTP interface that Tailorbird speaks.
 
 Routes: GET /health, GET /metrics, GET /v1/models, POST /v1/completions (`stream: true`: server-sent events),
-POST /v1/load_lora_adapter {lora_name, lora_path}, POST /v1/unload_lora_adapter {lora_name}. Token ids go in, token ids
-come out (vLLM's `return_token_ids`); the engine knows no role and no template.
+POST /v1/embeddings, POST /v1/load_lora_adapter {lora_name, lora_path}, POST /v1/unload_lora_adapter {lora_name}. Token
+ids go in, token ids come out (vLLM's `return_token_ids`); the engine knows no role and no template.
 Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,20 @@ class TokenLogprob:
     token_id: int
     logprob: float
     top: list[TopLogprob] = field(default_factory=list[TopLogprob])
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What an answer must look like; the engine masks every token that would break it.
+
+    "json_schema": `value` is a JSON schema; "json_object": any JSON object, `value` is empty; "grammar": `value` is a
+    grammar in llguidance's dialect of Lark. Sent as vLLM's `structured_outputs` (json, json_object, grammar).
+    Source: https://docs.vllm.ai/en/latest/features/structured_outputs.html
+    """
+
+    kind: Literal["json_schema", "json_object", "grammar"]
+    value: str = ""
+    """The schema as JSON text, or the grammar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,7 @@ class GenerationRequest:
     logit_bias: dict[int, float] = field(default_factory=dict[int, float])
     top_logprobs: int | None = None
     score_prompt: bool = False
+    structure: Structure | None = None
 
 
 FinishReason = Literal["stop", "length"]
@@ -91,6 +107,22 @@ class Generation:
     prompt_logprobs: list[float | None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts as token ids; `model` is the base's served name. POST /v1/embeddings, vLLM's pooling interface."""
+
+    model: str
+    inputs: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector a text, in the order given, each of length 1 (Euclidean)."""
+
+    vectors: list[list[float]]
+    prompt_tokens: int
+
+
 def request_to_wire(request: GenerationRequest, *, stream: bool) -> dict[str, Any]:
     """The JSON body of POST /v1/completions, in vLLM's names."""
     body: dict[str, Any] = {
@@ -120,6 +152,19 @@ def request_to_wire(request: GenerationRequest, *, stream: bool) -> dict[str, An
         body["logprobs"] = request.top_logprobs
     if request.score_prompt:
         body["prompt_logprobs"] = 0
+    if request.structure is not None:
+        body["structured_outputs"] = structure_to_wire(request.structure)
     if stream:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def structure_to_wire(structure: Structure) -> dict[str, Any]:
+    """vLLM's `structured_outputs` object."""
+    match structure.kind:
+        case "json_schema":
+            return {"json": json.loads(structure.value)}
+        case "json_object":
+            return {"json_object": True}
+        case "grammar":
+            return {"grammar": structure.value}

@@ -12,9 +12,11 @@ import time
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent() -> None:
-    """SIGTERM to this process when its parent ends. Linux does it itself; elsewhere a thread looks every second."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """SIGTERM to this process when its parent ends. Linux does it itself; elsewhere a thread looks every second.
+
+    `parent` is the process id that the parent gave this one: when another is its parent by now, it has ended already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:

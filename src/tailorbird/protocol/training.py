@@ -33,6 +33,23 @@ RESULT_COLUMNS = (
     "full_valid_mean_token_accuracy",
 )
 """Header of results.csv, as Azure writes it."""
+DPO_RESULT_COLUMNS = (
+    *RESULT_COLUMNS,
+    "train_reward_accuracy",
+    "train_reward_margin",
+    "valid_reward_accuracy",
+    "valid_reward_margin",
+    "full_valid_reward_accuracy",
+    "full_valid_reward_margin",
+)
+"""Header of results.csv of a preference run. Azure documents no names for it: the seven come first, ours after them."""
+
+Method = Literal["supervised", "dpo"]
+
+
+def result_columns(method: Method) -> tuple[str, ...]:
+    """The header of a run's results.csv."""
+    return DPO_RESULT_COLUMNS if method == "dpo" else RESULT_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +57,10 @@ class TrainPlan:
     """One training run, every number resolved.
 
     Paths are absolute. `learning_rate` is the peak rate, the multiplier already applied. `max_tokens` is the longest
-    example the model can hold; a longer one is refused by validation, never cut. `initial_adapter` continues from a
-    PEFT folder of the same base. `save_every` counts optimizer steps between two resume points. `template_hash` names
-    the chat template the rows were checked with; the trainer refuses to run under another.
+    example (of a pair: the longer side) the model can hold; a longer one is refused by validation, never cut.
+    `initial_adapter` continues from a PEFT folder of the same base. `save_every` counts optimizer steps between two
+    resume points. `template_hash` names the chat template the rows were checked with; the trainer refuses to run under
+    another.
     """
 
     job_id: str
@@ -67,6 +85,9 @@ class TrainPlan:
     save_every: int = 20
     micro_batch_tokens: int = 4096
     probe_count: int = 4
+    method: Method = "supervised"
+    beta: float = 0.1
+    """Direct preference optimisation only: how far the model may move from where the run starts."""
     threads: int = 0
     """Threads for one operation; 0 leaves the choice to PyTorch."""
     rendered_at: str | None = None
@@ -92,7 +113,12 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Losses are means over trained tokens, in nats; accuracies are fractions. None means not computed at this step."""
+    """Losses are means over trained tokens, in nats; accuracies are fractions. None means not computed at this step.
+
+    A preference run: losses are means over pairs, token accuracies are of the preferred answers. The reward of an
+    answer is beta x (its log-probability - the one the run started with), in nats; the reward accuracy is the fraction
+    of pairs whose preferred answer has the higher one, the margin the mean of the difference. None in a supervised run.
+    """
 
     train_loss: float | None = None
     train_mean_token_accuracy: float | None = None
@@ -100,11 +126,20 @@ class Metrics:
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_reward_accuracy: float | None = None
+    train_reward_margin: float | None = None
+    valid_reward_accuracy: float | None = None
+    valid_reward_margin: float | None = None
+    full_valid_reward_accuracy: float | None = None
+    full_valid_reward_margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first event of a process. `resumed_step` is the last step the saved state holds, 0 on a fresh run."""
+    """The first event of a process. `resumed_step` is the last step the saved state holds, 0 on a fresh run.
+
+    `notes` are figures on how the work will be cut, for people: tokens a pass, the memory expected.
+    """
 
     total_steps: int
     steps_per_epoch: int
@@ -112,6 +147,7 @@ class Started:
     epoch_tokens: int
     trained_parameters: int
     resumed_step: int = 0
+    notes: dict[str, float] = field(default_factory=dict[str, float])
     kind: Literal["started"] = "started"
 
 
@@ -130,18 +166,25 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """An adapter folder is complete on disk; `path` is absolute. Written once an epoch."""
+    """An adapter folder is complete on disk; `path` is absolute. Written once an epoch, and once when told to stop.
+
+    `epoch_end` is False for the latter: it holds the step that a stopped run reached and may yet go on from.
+    """
 
     step: int
     epoch: int
     path: str
     metrics: Metrics
+    epoch_end: bool = True
     kind: Literal["checkpoint"] = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Training is over. `trained_tokens` = tokens of the training file x epochs; `train_seconds` sums all processes."""
+    """Training is over. `trained_tokens` = tokens of the training file x epochs; `train_seconds` sums all processes.
+
+    The tokens of a preference pair are those of both sides, each with its prompt.
+    """
 
     steps: int
     trained_tokens: int

@@ -36,6 +36,12 @@ class Adapters:
         for name in names:
             self._blobs.put(f"{key}/{name}", _read(source / name))
 
+    def copy(self, source: str, target: str) -> None:
+        """Copies the adapter of blob prefix `source` to `target`, its configuration last. Raises BlobMissing."""
+        names = [key.rsplit("/", 1)[-1] for key in self._blobs.list(source)]
+        for name in [*(name for name in names if name != _MARK), _MARK]:
+            self._blobs.put(f"{target}/{name}", self._blobs.read(f"{source}/{name}"))
+
     def local(self, name: str, key: str) -> Path:
         """The folder with the adapter of blob prefix `key`, fetched when it is not here. Raises BlobMissing."""
         target = self._folder / name

@@ -1,98 +1,60 @@
-"""Fine-tuning jobs: create, list, get, cancel, delete, and what they leave behind (events, checkpoints)."""
+"""Fine-tuning jobs: create, list, get, pause, resume, cancel, delete, and what they leave behind."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from tailorbird.domain import ids
-from tailorbird.domain.errors import IllegalState, InvalidRequest, ModelNotFound, NotFound, QuotaExceeded
-from tailorbird.domain.files import File, FileStatus, Purpose
-from tailorbird.domain.jobs import (
-    MIN_EXAMPLES,
-    Checkpoint,
-    EventKind,
-    EventLevel,
-    Hyperparameters,
-    Job,
-    JobEvent,
-    JobStatus,
-    Stage,
-    check_move,
-    resolve,
-)
-from tailorbird.domain.models import CatalogueEntry
+from tailorbird.domain.access import Action
+from tailorbird.domain.audit import Act
+from tailorbird.domain.errors import IllegalState, NotFound
+from tailorbird.domain.jobs import Checkpoint, EventKind, EventLevel, Job, JobEvent, JobStatus, Stage, check_move
+from tailorbird.domain.pricing import NO_PRICES, PriceList
+from tailorbird.service.audit import record, resource_in
+from tailorbird.service.intake import Intake, Limits, NewJob
 from tailorbird.service.models import Catalogue
 from tailorbird.service.ports import Clock, LeaseLost, Page, Session, Store
+from tailorbird.service.tracking import WANDB_KEY
+from tailorbird.service.usage.budgets import Budgets
+from tailorbird.service.usage.training import Billing
 
-# A first guess only, replaced by the measured rate as soon as training runs.
-_GUESSED_BYTES_PER_SECOND = 8_000
-_GUESSED_START_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What a caller asks for; None in `asked` is "auto", `seed` None is drawn."""
-
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    asked: Hyperparameters = field(default_factory=Hyperparameters)
-    seed: int | None = None
-    suffix: str | None = None
-    method_sent: bool = False
-    training_type: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where training begins: a catalogue entry, or a checkpoint of an earlier job with its entry."""
-
-    entry: CatalogueEntry
-    checkpoint: Checkpoint | None = None
+_AZURES_TOTAL = 100
 
 
 class Jobs:
     def __init__(
-        self, store: Store, catalogue: Catalogue, clock: Clock, new_hex: Callable[[], str], max_queued: int
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        new_hex: Callable[[], str],
+        max_queued: int,
+        max_jobs: int = _AZURES_TOTAL,
+        tracking: bool = False,
+        prices: PriceList = NO_PRICES,
     ) -> None:
         self._store = store
-        self._catalogue = catalogue
+        self._billing = Billing(prices)
+        self._budgets = Budgets(store, prices, clock)
+        self._intake = Intake(catalogue, Limits(max_queued, max_jobs), tracking)
         self._clock = clock
         self._new_hex = new_hex
-        self._max_queued = max_queued
 
     def create(self, account_id: str, new: NewJob) -> Job:
         """The job, queued. Raises InvalidRequest naming the field, ModelNotFound, QuotaExceeded."""
-        if new.suffix is not None and not ids.is_suffix(new.suffix):
-            raise InvalidRequest(
-                f"The suffix {new.suffix!r} is not valid. Use 1 to 64 letters, digits, hyphens and underscores; "
-                "a dot separates base model and job in model names and is not allowed.",
-                param="suffix",
-            )
         with self._store.begin() as tx:
-            if tx.jobs.active_count(account_id) >= self._max_queued:
-                raise QuotaExceeded(
-                    f"This resource already has {self._max_queued} fine-tuning jobs that have not ended. "
-                    "Wait for one to end or cancel one."
-                )
-            start = self._start(tx, account_id, new.model)
-            training = self._file(tx, account_id, new.training_file, "training_file", start.entry)
-            if training.examples is not None and training.examples < MIN_EXAMPLES:
-                raise InvalidRequest(
-                    f"{training.id} has {training.examples} example(s), but must have at least {MIN_EXAMPLES} examples",
-                    param="training_file",
-                    code="invalid_n_examples",
-                )
-            if new.validation_file is not None:
-                self._file(tx, account_id, new.validation_file, "validation_file", start.entry)
-            job = self._job(account_id, new, start, training)
+            job = self._intake.admit(tx, account_id, new, self._new_hex(), self._clock.now())
+            self._budgets.refuse_job(tx, account_id)
             tx.jobs.add(job)
             tx.jobs.append_event(event(job, "created", EventKind.CREATED, job.created_at))
         return job
+
+    def draft(self, account_id: str, new: NewJob) -> Job:
+        """The job as `create` would make it, with its checks of model and files, and nothing written."""
+        with self._store.begin() as tx:
+            return self._intake.draft(tx, account_id, new, self._new_hex(), self._clock.now())
 
     def list(
         self, account_id: str, *, after: str | None, limit: int, metadata: dict[str, str] | None = None
@@ -105,8 +67,51 @@ class Jobs:
         with self._store.begin() as tx:
             return _get(tx, account_id, job_id)
 
+    def pause(self, account_id: str, job_id: str) -> Job:
+        """Asks the worker to stop training and to save. Raises IllegalState unless a step has been trained."""
+        with self._store.begin() as tx:
+            job = _get(tx, account_id, job_id)
+            if job.status is not JobStatus.RUNNING:
+                raise IllegalState(f"The fine-tuning job {job.id} is {job.status}; only a running job can be paused.")
+            if job.trained_steps < 1:
+                raise IllegalState(
+                    f"The fine-tuning job {job.id} has not trained a step yet, so there is nothing to keep. Pause it "
+                    "after its first metrics event, or cancel it."
+                )
+            if not tx.jobs.request_pause(job.id):
+                raise IllegalState(f"The training of {job.id} has ended; the job finishes by itself.")
+            data: dict[str, object] = {"step": job.trained_steps}
+            tx.jobs.append_event(event(job, f"pausing-{job.pauses + 1}", EventKind.PAUSING, self._clock.now(), data))
+        return dataclasses.replace(job, status=JobStatus.PAUSING)
+
+    def resume(self, account_id: str, job_id: str) -> Job:
+        """Puts a paused job back into the queue. Raises IllegalState when it is not paused."""
+        now = self._clock.now()
+        with self._store.begin() as tx:
+            job = _get(tx, account_id, job_id)
+            if job.status is JobStatus.PAUSING:
+                raise IllegalState(f"The fine-tuning job {job.id} is still pausing. Resume it when it is paused.")
+            if job.status is not JobStatus.PAUSED or job.paused_at is None:
+                raise IllegalState(f"The fine-tuning job {job.id} is {job.status}; only a paused job can be resumed.")
+            check_move(job.status, JobStatus.RESUMING)
+            resumed = dataclasses.replace(
+                job,
+                status=JobStatus.RESUMING,
+                paused_at=None,
+                paused_seconds=job.paused_seconds + (now - job.paused_at).total_seconds(),
+                estimated_finish=job.estimated_finish + (now - job.paused_at),
+            )
+            try:
+                tx.jobs.save(resumed, owner=None)
+            except LeaseLost:
+                raise IllegalState(
+                    f"The fine-tuning job {job.id} was resumed or cancelled by somebody else at this moment."
+                ) from None
+            tx.jobs.append_event(event(resumed, f"resuming-{job.pauses}", EventKind.RESUMING, now))
+        return resumed
+
     def cancel(self, account_id: str, job_id: str) -> Job:
-        """Ends a waiting job at once; asks the worker of a running one to end it, which takes a moment.
+        """Ends a waiting or paused job at once; asks the worker of a running one to end it, which takes a moment.
 
         Cancelling a cancelled job is fine. Raises IllegalState when it has ended otherwise."""
         with self._store.begin() as tx:
@@ -119,7 +124,7 @@ class Jobs:
             try:
                 cancelled = cancelled_at(job, self._clock.now())
                 tx.jobs.save(cancelled, owner=None)
-                tx.jobs.append_event(event(cancelled, "cancelled", EventKind.CANCELLED, self._clock.now()))
+                tell_cancelled(tx, self._billing, cancelled, self._clock.now())
             except LeaseLost:
                 return dataclasses.replace(job, cancel_requested=True)
             return cancelled
@@ -131,6 +136,8 @@ class Jobs:
             if not job.ended:
                 raise IllegalState(f"The fine-tuning job {job.id} is {job.status}. Cancel it before deleting it.")
             tx.jobs.delete(account_id, job_id)
+            resource = resource_in(tx, account_id, f"/fineTuningJobs/{job_id}")
+            record(tx, self._clock.now(), Action.DELETE_JOB, resource)
 
     def events(self, account_id: str, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
         with self._store.begin() as tx:
@@ -140,95 +147,16 @@ class Jobs:
         with self._store.begin() as tx:
             return tx.jobs.checkpoints(_get(tx, account_id, job_id).id, after=after, limit=limit)
 
-    def _start(self, tx: Session, account_id: str, name: str) -> _Start:
-        entry = self._catalogue.entry(name)
-        if entry is not None:
-            return _Start(entry)
-        checkpoint = tx.jobs.find_checkpoint(account_id, name)
-        earlier = tx.jobs.get(account_id, checkpoint.job_id) if checkpoint else None
-        origin = self._catalogue.entry(earlier.model) if earlier else None
-        if checkpoint is None or origin is None:
-            names = ", ".join(e.name for e in self._catalogue.entries)
-            raise ModelNotFound(
-                f"The model {name!r} does not exist or cannot be fine-tuned. Base models here: {names}; "
-                "fine-tuned models and checkpoints of this resource can be named as well.",
-                param="model",
-            )
-        if not checkpoint.deployable:
-            raise InvalidRequest(
-                f"The checkpoint {name!r} cannot be continued from: its job has not succeeded, or newer checkpoints "
-                "have taken its place.",
-                param="model",
-            )
-        return _Start(origin, checkpoint)
+    def has_wandb_key(self, account_id: str) -> bool:
+        with self._store.begin() as tx:
+            return tx.account_settings.get(account_id, WANDB_KEY) is not None
 
-    def _file(self, tx: Session, account_id: str, file_id: str, param: str, entry: CatalogueEntry) -> File:
-        found = tx.files.get(account_id, file_id)
-        if found is None:
-            raise InvalidRequest(
-                f"The file {file_id!r} given as {param} does not exist in this resource. Upload it first.", param=param
-            )
-        if found.purpose is not Purpose.FINE_TUNE:
-            raise InvalidRequest(
-                f"The file {file_id} has the purpose {found.purpose!r}; {param} needs 'fine-tune'.", param=param
-            )
-        if found.status is FileStatus.ERROR:
-            raise InvalidRequest(
-                f"The file {file_id} given as {param} is not usable: {found.status_details}",
-                param=param,
-                code="jsonlValidationFailed",
-            )
-        check_kind(entry, found.kind, param)
-        return found
-
-    def _job(self, account_id: str, new: NewJob, start: _Start, training: File) -> Job:
-        now = self._clock.now()
-        job_hex = self._new_hex()
-        rule = self._catalogue.base(start.entry.base).auto
-        guess = resolve(new.asked, training.examples or max(1, training.bytes // 500), rule)
-        seconds = _GUESSED_START_SECONDS + training.bytes * (guess.n_epochs or 1) / _GUESSED_BYTES_PER_SECOND
-        return Job(
-            id=ids.job_id(job_hex),
-            account_id=account_id,
-            status=JobStatus.VALIDATING,
-            stage=Stage.VALIDATE,
-            model=start.entry.name,
-            base=start.entry.base,
-            training_file=new.training_file,
-            validation_file=new.validation_file,
-            start_checkpoint=start.checkpoint.id if start.checkpoint else None,
-            # Drawn from the job's own random id, so that the answer is stable and never shared by two jobs.
-            seed=int(job_hex[:7], 16) if new.seed is None else new.seed,
-            asked=new.asked,
-            suffix=new.suffix,
-            method_sent=new.method_sent,
-            training_type=new.training_type,
-            metadata=new.metadata,
-            created_at=now,
-            estimated_finish=now + timedelta(seconds=seconds),
-        )
-
-
-def check_kind(entry: CatalogueEntry, kind: str | None, param: str) -> None:
-    """Raises InvalidRequest when lines of this kind cannot train this model; an unknown kind (None) passes."""
-    if kind == "chat" and not entry.chat:
-        raise InvalidRequest(
-            f"{entry.name} is a completion model: each line of {param} must be "
-            '{"prompt": "…", "completion": "…"}, not a conversation.',
-            param=param,
-        )
-    if kind == "completion" and not entry.completion:
-        raise InvalidRequest(
-            f"{entry.name} is a chat model: each line of {param} must be "
-            '{"messages": [{"role": "system" | "user" | "assistant", "content": "…"}]}.',
-            param=param,
-        )
-    if kind == "preference":
-        raise InvalidRequest(
-            f"{param} holds preference pairs, which the method 'supervised' cannot train on. "
-            "Use lines with messages (chat models) or prompt and completion.",
-            param=param,
-        )
+    def set_wandb_key(self, account_id: str, key: str | None) -> None:
+        """The key its jobs' metrics are sent with; None removes it."""
+        with self._store.begin() as tx:
+            tx.account_settings.put(account_id, WANDB_KEY, key)
+            resource = resource_in(tx, account_id, "/integrations/wandb")
+            record(tx, self._clock.now(), Act.WRITE_INTEGRATION, resource, "removed" if key is None else "set")
 
 
 def event(
@@ -250,10 +178,18 @@ def event(
     )
 
 
+def tell_cancelled(tx: Session, billing: Billing, job: Job, at: datetime) -> None:
+    """The events of a job that was cancelled just now, which pays for the work done."""
+    tx.jobs.append_event(event(job, "cancelled", EventKind.CANCELLED, at))
+    billed = billing.charge(tx, job, at)
+    if billed is not None:
+        tx.jobs.append_event(event(job, "billed", EventKind.BILLED, at, billed))
+
+
 def cancelled_at(job: Job, at: datetime) -> Job:
     """Raises IllegalState when the job has ended."""
     check_move(job.status, JobStatus.CANCELLED)
-    return dataclasses.replace(job, status=JobStatus.CANCELLED, finished_at=at, cancel_requested=True)
+    return dataclasses.replace(job, status=JobStatus.CANCELLED, stage=Stage.DONE, finished_at=at, cancel_requested=True)
 
 
 def _get(tx: Session, account_id: str, job_id: str) -> Job:

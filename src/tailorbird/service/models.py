@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from tailorbird.dataset.render import Renderer
+from tailorbird.domain.access import Action
 from tailorbird.domain.errors import Conflict, InvalidRequest, ModelNotFound
 from tailorbird.domain.jobs import AutoRule, Checkpoint
 from tailorbird.domain.models import BaseModel, CatalogueEntry, TunedModel
-from tailorbird.service.ports import Blobs, Session, Store
+from tailorbird.service.audit import record, resource_in
+from tailorbird.service.ports import Blobs, Clock, Session, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ALL_CHECKPOINTS = 10_000
@@ -60,10 +62,11 @@ class Catalogue:
 class Models:
     """`GET /models` and `DELETE /models/{model}`: catalogue entries and an account's fine-tuned models."""
 
-    def __init__(self, store: Store, blobs: Blobs, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, blobs: Blobs, catalogue: Catalogue, clock: Clock) -> None:
         self._store = store
         self._blobs = blobs
         self._catalogue = catalogue
+        self._clock = clock
 
     def entry_of(self, model: CatalogueEntry | TunedModel) -> CatalogueEntry | None:
         """The entry itself, or that which a fine-tuned model came from; None when the operator has removed it since."""
@@ -104,6 +107,8 @@ class Models:
             checkpoints = session.jobs.checkpoints(tuned.job_id, after=None, limit=_ALL_CHECKPOINTS).items
             _refuse_when_deployed(session, name, checkpoints)
             session.models.delete(account_id, tuned.name)
+            resource = resource_in(session, account_id, f"/models/{tuned.name}")
+            record(session, self._clock.now(), Action.DELETE_MODEL, resource)
             for checkpoint in checkpoints:
                 session.jobs.add_checkpoint(dataclasses.replace(checkpoint, deployable=False))
         # Rows first: an adapter without a row is waste, a row without its adapter a broken promise.
@@ -184,10 +189,18 @@ class _Reader:
             "lora_alpha": section.count("lora_alpha", 32),
         }
         auto = self._auto(key, section.table("auto"))
+        # 0 stands for a figure that is not there.
+        rate = section.number("train_tokens_per_second", 0.0) if "train_tokens_per_second" in table else 0.0
         section.finish()
-        if folder is None or auto is None or None in numbers.values():
+        if folder is None or auto is None or rate is None or None in numbers.values():
             return None
-        return BaseModel(key=key, folder=str(folder), auto=auto, **cast("dict[str, Any]", numbers))
+        return BaseModel(
+            key=key,
+            folder=str(folder),
+            auto=auto,
+            train_tokens_per_second=rate or None,
+            **cast("dict[str, Any]", numbers),
+        )
 
     def _auto(self, key: str, table: dict[str, Any]) -> AutoRule | None:
         section = _Section(f"[base.{key}.auto]", table, self.faults)
@@ -218,9 +231,12 @@ class _Reader:
         short = section.text("short", "") or None
         version = section.text("version", "1")
         chat = section.flag("chat", True)
-        completion = section.flag("completion", not chat)
-        if not chat and not completion:
-            self.faults.append(f"{section.title}: chat and completion are both false; nothing could be asked of it")
+        embeddings = section.flag("embeddings", False)
+        completion = section.flag("completion", not chat and not embeddings)
+        if not (chat or completion or embeddings):
+            self.faults.append(
+                f"{section.title}: chat, completion and embeddings are all false; nothing could be asked of it"
+            )
         created, fine_tune, inference = (section.day(key) for key in ("created", "fine_tune_until", "inference_until"))
         section.finish()
         if len(self.faults) > before:
@@ -235,6 +251,7 @@ class _Reader:
             created_at=self._created_at(created, cast("str", version)),
             fine_tune_until=fine_tune,
             inference_until=inference,
+            embeddings=embeddings,
         )
 
     def check_names(self, entries: list[CatalogueEntry]) -> None:

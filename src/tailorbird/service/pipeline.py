@@ -2,69 +2,50 @@
 
     STAGES = (validate, screen_data, train, prove, screen_model, register)
 
-The stage is a column of the job: whoever claims it next goes on where the last worker stood. Everything written has a
-name that follows from the job (event keys, checkpoint ids, blob keys), so writing it again changes nothing.
+A pausing job goes from `train` to `pause` and rests until it is resumed, which leads back to `train`. The stage is a
+column of the job: whoever claims it next goes on where the last worker stood. Everything written has a name that
+follows from the job (event keys, checkpoint ids, blob keys), so writing it again changes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
-from tailorbird.dataset.render import RenderError
-from tailorbird.dataset.validate import read_records, validate_stream
-from tailorbird.domain import ids
-from tailorbird.domain.errors import InvalidRequest
-from tailorbird.domain.files import File, FileStatus, Purpose
-from tailorbird.domain.jobs import (
-    MIN_EXAMPLES,
-    Checkpoint,
-    EventKind,
-    EventLevel,
-    Job,
-    JobError,
-    JobStatus,
-    Stage,
-    check_move,
-    resolve,
-)
-from tailorbird.domain.models import TunedModel
+from tailorbird.domain.files import File
+from tailorbird.domain.jobs import EventKind, EventLevel, Job, JobError, JobStatus, Stage, check_move
+from tailorbird.domain.pricing import NO_PRICES, PriceList
+from tailorbird.domain.safety import Thresholds, data_message, model_message
 from tailorbird.protocol import training as wire
-from tailorbird.protocol.generation import GenerationRequest
-from tailorbird.protocol.training import TrainPlan
-from tailorbird.service import screening
 from tailorbird.service.adapters import Adapters
-from tailorbird.service.jobs import cancelled_at, check_kind, event
+from tailorbird.service.candidates import Candidates
+from tailorbird.service.evaluation import Evaluator
+from tailorbird.service.jobs import cancelled_at, event, tell_cancelled
 from tailorbird.service.models import Catalogue
-from tailorbird.service.ports import (
-    Blobs,
-    Clock,
-    EngineDown,
-    Engines,
-    Moderator,
-    Store,
-    Trainer,
-)
+from tailorbird.service.patience import PatientModerator, Pause
+from tailorbird.service.ports import Blobs, Clock, Engines, Moderator, ModeratorDown, Session, Store, Tracker, Trainer
 from tailorbird.service.progress import Progress
+from tailorbird.service.registration import Registration
+from tailorbird.service.runs import JobFailed, Runs, TrainerOptions
+from tailorbird.service.screening import DataScreen
+from tailorbird.service.tracking import Tracking
+from tailorbird.service.usage.training import Billing
+from tailorbird.service.validation import Validation
 
-T = TypeVar("T")
-DEPLOYABLE_CHECKPOINTS = 3
-_MAX_LISTED_PROBLEMS = 20
-_ENGINE_PATIENCE_SECONDS = 120.0
+log = logging.getLogger(__name__)
 
-
-class JobFailed(Exception):
-    """The job cannot go on, for a reason its owner may read."""
-
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.error = JobError(code, message, param)
+_UNSCREENED = JobError(
+    "moderatorUnavailable",
+    "The safety evaluation could not be made: the service's moderator did not answer in time. Nothing was charged. "
+    "Create the job again later; the operator finds the reason in the worker's log.",
+)
+_AZURES_JOB_TOKENS = 2_000_000_000
+_AZURES_JOB_HOURS = 720.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +57,13 @@ class Options:
     threads: int
     dtype: str
     max_crashes: int
+    max_job_tokens: int = _AZURES_JOB_TOKENS
+    max_job_hours: float = _AZURES_JOB_HOURS
+    thresholds: Thresholds = field(default_factory=lambda: Thresholds.parse("medium"))
+    max_harm_rate: float = 0.2
+    moderated_by: str = "builtin"
+    moderator_patience: float = 900.0
+    moderator_pause: Pause = asyncio.sleep
 
 
 class Pipeline:
@@ -90,59 +78,116 @@ class Pipeline:
         catalogue: Catalogue,
         clock: Clock,
         options: Options,
+        tracker: Tracker | None = None,
+        prices: PriceList = NO_PRICES,
     ) -> None:
         self._store = store
-        self._blobs = blobs
-        self._adapters = adapters
         self._trainer = trainer
-        self._engines = engines
-        self._moderator = moderator
-        self._catalogue = catalogue
         self._clock = clock
         self._options = options
+        trained = TrainerOptions(options.save_every, options.threads, options.dtype)
+        self._runs = Runs(store, blobs, adapters, catalogue, options.runs_folder, trained)
+        self._validation = Validation(self._runs, catalogue, options.max_job_tokens)
+        patient = PatientModerator(moderator, clock, options.moderator_patience, options.moderator_pause)
+        self._screen = DataScreen(patient, options.thresholds, blobs, clock)
+        evaluator = Evaluator(patient, options.thresholds, options.max_harm_rate, options.moderated_by, clock)
+        self._candidates = Candidates(adapters, engines, evaluator, store, catalogue, clock, options.prove_tolerance)
+        self._billing = Billing(prices)
+        self._registration = Registration(store, blobs, self._runs, clock, self._billing)
+        self._progress = Progress(store, adapters, clock, options.organization, options.max_crashes)
+        self._tracking = Tracking(store, tracker)
 
-    async def run(self, job: Job, owner: str) -> Job:
-        """Takes the job from its stage to its end and answers it as it ended. Raises LeaseLost.
+    async def run(self, job: Job, owner: str, pause: asyncio.Event | None = None) -> Job:
+        """Takes the job from its stage to its end, or to its pause, and answers it as it is then. Raises LeaseLost.
 
-        Cancelling the task stops it where it stands; the trainer saves first."""
+        Setting `pause` stops training where it is; the trainer saves. Cancelling the task stops the job where it
+        stands, as it is: whoever claims it goes on."""
+        wish = pause or asyncio.Event()
+        if job.status is JobStatus.PAUSING:
+            # Asked of a worker that is gone.
+            wish.set()
         stages: dict[Stage, Callable[[Job, str], Awaitable[Job]]] = {
             Stage.VALIDATE: self._validate,
             Stage.SCREEN_DATA: self._screen_data,
-            Stage.TRAIN: self._train,
+            Stage.TRAIN: lambda job, owner: self._train(job, owner, wish),
+            Stage.PAUSE: self._pause,
             Stage.PROVE: self._prove,
             Stage.SCREEN_MODEL: self._screen_model,
             Stage.REGISTER: self._register,
         }
         try:
-            while job.stage is not Stage.DONE:
+            while job.stage is not Stage.DONE and job.status is not JobStatus.PAUSED:
                 job = await stages[job.stage](job, owner)
         except JobFailed as failure:
-            job = self.fail(job, owner, failure.error)
-        self._clean(job)
+            job = self.fail(job, owner, failure.error, failure.kept, failure.facts)
+        except ModeratorDown as down:
+            log.warning("the moderator stayed away: %s", down, extra={"job": job.id})
+            job = self.fail(job, owner, _UNSCREENED)
+        self._runs.clean(job)
         return job
 
-    def fail(self, job: Job, owner: str, error: JobError) -> Job:
-        check_move(job.status, JobStatus.FAILED)
-        failed = dataclasses.replace(
-            job, status=JobStatus.FAILED, stage=Stage.DONE, finished_at=self._clock.now(), error=error
-        )
-        data: dict[str, object] = {"message": error.message, "code": error.code}
+    def fail(
+        self,
+        job: Job,
+        owner: str,
+        error: JobError,
+        kept: File | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Job:
+        """`kept` becomes the job's result file, `facts` stand in its last event."""
         with self._store.begin() as tx:
+            # The row knows more than the caller's copy: how far training came before it was stopped.
+            current = tx.jobs.get(None, job.id) or job
+            if current.ended:
+                return current
+            check_move(current.status, JobStatus.FAILED)
+            now = self._clock.now()
+            failed = dataclasses.replace(
+                current,
+                status=JobStatus.FAILED,
+                stage=Stage.DONE,
+                finished_at=now,
+                error=error,
+                result_file=None if kept is None else kept.id,
+            )
+            # Failed jobs are free, whatever they failed of.
+            data: dict[str, object] = {"message": error.message, "code": error.code, "charged": False, **(facts or {})}
+            if kept is not None:
+                if tx.files.get(job.account_id, kept.id) is None:
+                    tx.files.add(kept)
+                data["file"] = kept.id
+                kind = EventKind.FINDINGS_READY if "findings" in data else EventKind.RESULTS_READY
+                tx.jobs.append_event(event(failed, kind.value, kind, now, {"file": kept.id}))
             tx.jobs.save(failed, owner=owner)
-            tx.jobs.append_event(event(failed, "failed", EventKind.FAILED, self._clock.now(), data, EventLevel.ERROR))
+            tx.jobs.append_event(event(failed, "failed", EventKind.FAILED, now, data, EventLevel.ERROR))
+        self._runs.clean(failed)
         return failed
 
     def cancel(self, job: Job, owner: str) -> Job:
         with self._store.begin() as tx:
-            # The row knows more than the worker's copy: how far training came before it was stopped.
             current = tx.jobs.get(None, job.id) or job
             if current.ended:
                 return current
-            cancelled = dataclasses.replace(cancelled_at(current, self._clock.now()), stage=Stage.DONE)
+            cancelled = cancelled_at(current, self._clock.now())
             tx.jobs.save(cancelled, owner=owner)
-            tx.jobs.append_event(event(cancelled, "cancelled", EventKind.CANCELLED, self._clock.now()))
-        self._clean(cancelled)
+            tell_cancelled(tx, self._billing, cancelled, self._clock.now())
+        self._runs.clean(cancelled)
         return cancelled
+
+    def overdue(self, job: Job) -> JobError | None:
+        """Why a job that has been running for too long has to end; None while it may go on."""
+        hours = self._options.max_job_hours
+        if job.running_time(self._clock.now()) < timedelta(hours=hours):
+            return None
+        return JobError(
+            "jobTimeout",
+            f"The job has been running for {hours:g} hours, which is the most a fine-tuning job may take. Use fewer "
+            "epochs or a smaller file; checkpoints of finished epochs can be listed.",
+        )
+
+    def sweep(self) -> None:
+        """Removes what jobs left on this machine that ended while no worker held them."""
+        self._runs.sweep()
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -150,136 +195,110 @@ class Pipeline:
         with self._store.begin() as tx:
             data: dict[str, object] = {"training_file": job.training_file, "validation_file": job.validation_file}
             tx.jobs.append_event(event(job, "validating", EventKind.VALIDATING, self._clock.now(), data))
-        examples, epoch_tokens = await asyncio.to_thread(self._check_file, job, job.training_file, "training_file")
-        if job.validation_file is not None:
-            await asyncio.to_thread(self._check_file, job, job.validation_file, "validation_file")
-        base = self._catalogue.base(job.base)
-        return self._advance(
-            dataclasses.replace(
-                job,
-                resolved=resolve(job.asked, examples, base.auto),
-                examples=examples,
-                epoch_tokens=epoch_tokens,
-                template_hash=self._catalogue.renderer(job.base).template_hash,
-            ),
-            owner,
-            Stage.SCREEN_DATA,
-        )
+        return self._advance(await asyncio.to_thread(self._validation.check, job), owner, Stage.SCREEN_DATA)
 
     async def _screen_data(self, job: Job, owner: str) -> Job:
-        folder = self._run_folder(job)
-        files = [folder / "train.jsonl"] + ([folder / "valid.jsonl"] if job.validation_file else [])
-        for path in files:
-            if not path.exists():
-                await asyncio.to_thread(self._fetch_files, job)
-            harms = await screening.harms_in_file(path, self._moderator)
-            if harms:
-                raise JobFailed("contentFilter", screening.data_message(harms), "training_file")
+        files = await asyncio.to_thread(self._runs.files, job)
+        found = await self._screen.screen(job, files)
+        if found.harms:
+            facts = {"findings": found.count}
+            raise JobFailed("contentFilter", data_message(found.harms), found.param, kept=found.file, facts=facts)
         return self._advance(dataclasses.replace(job, status=JobStatus.QUEUED), owner, Stage.TRAIN, EventKind.VALIDATED)
 
-    async def _train(self, job: Job, owner: str) -> Job:
-        if job.status is JobStatus.QUEUED:
-            job = dataclasses.replace(job, status=JobStatus.RUNNING, started_at=self._clock.now())
-            with self._store.begin() as tx:
-                tx.jobs.save(job, owner=owner)
-                tx.jobs.append_event(event(job, "started", EventKind.STARTED, self._clock.now()))
-        await asyncio.to_thread(self._fetch_files, job)
-        progress = Progress(self._store, self._adapters, self._clock, self._options.organization)
-        finished = await progress.follow(self._trainer, self._plan(job), job, owner, self._options.max_crashes)
-        if isinstance(finished, wire.Failed):
-            raise JobFailed(finished.code, finished.message)
-        return self._advance(dataclasses.replace(job, trained_tokens=finished.trained_tokens), owner, Stage.PROVE)
+    async def _train(self, job: Job, owner: str, pause: asyncio.Event) -> Job:
+        job = self._running(job, owner)
+        await asyncio.to_thread(self._runs.files, job)
+        plan = await asyncio.to_thread(self._runs.plan, job)
+        trackers = await asyncio.to_thread(self._tracking.start, job)
+        failed = False
+        try:
+            job, ended = await self._progress.follow(self._trainer, plan, job, owner, pause, trackers)
+            failed = isinstance(ended, wire.Failed)
+        finally:
+            if trackers.any:
+                await asyncio.shield(asyncio.to_thread(trackers.finish, failed))
+        if isinstance(ended, wire.Failed):
+            raise JobFailed(ended.code, ended.message)
+        if isinstance(ended, wire.Interrupted):
+            return self._advance(dataclasses.replace(job, status=JobStatus.PAUSING), owner, Stage.PAUSE)
+        # Training came to its end, whatever was wished for meanwhile.
+        trained = dataclasses.replace(job, status=JobStatus.RUNNING, trained_tokens=ended.trained_tokens)
+        return self._advance(trained, owner, Stage.PROVE)
+
+    async def _pause(self, job: Job, owner: str) -> Job:
+        """Screens the adapter training has stopped at, so that it can be deployed, and lets the job rest."""
+        with self._store.begin() as tx:
+            newest = tx.jobs.checkpoints(job.id, after=None, limit=1).items
+        checkpoint = newest[0] if newest else None
+        step = job.trained_steps if checkpoint is None else checkpoint.step
+        harms: tuple[str, ...] = ()
+        if checkpoint is not None:
+            training_file = (await asyncio.to_thread(self._runs.files, job))["training_file"]
+            harms = (await self._candidates.verdict(job, checkpoint, training_file)).harms
+        now = self._clock.now()
+        check_move(job.status, JobStatus.PAUSED)
+        paused = dataclasses.replace(
+            job,
+            status=JobStatus.PAUSED,
+            stage=Stage.TRAIN,
+            paused_at=now,
+            pauses=job.pauses + 1,
+            trained_steps=max(step, job.trained_steps),
+        )
+        with self._store.begin() as tx:
+            if checkpoint is not None and not harms:
+                tx.jobs.add_checkpoint(dataclasses.replace(checkpoint, deployable=True))
+            if harms:
+                self._tell_refused(tx, paused, step, harms)
+            tx.jobs.append_event(event(paused, f"paused-{paused.pauses}", EventKind.PAUSED, now, {"step": step}))
+            tx.jobs.save(paused, owner=owner)
+        return paused
 
     async def _prove(self, job: Job, owner: str) -> Job:
-        folder = self._run_folder(job)
-        final = self._final_checkpoint(job)
-        adapter = self._adapters.local(final.id, final.adapter_key)
-        engine = self._engines.of(job.base)
-        probes = wire.probes_from_json((folder / wire.PROBES_FILE).read_text())
-        worst = 0.0
-        await self._patiently(lambda: engine.load_adapter(final.id, adapter))
-        for probe in probes:
-            request = GenerationRequest(
-                model=final.id, prompt=probe.token_ids, max_tokens=1, temperature=0.0, score_prompt=True
-            )
-            scored = (await self._patiently(lambda r=request: engine.complete(r))).prompt_logprobs or []
-            for position, expected in zip(probe.positions, probe.logprobs, strict=True):
-                got = scored[position] if position < len(scored) else None
-                worst = max(worst, abs(got - expected)) if got is not None else float("inf")
-        if not worst <= self._options.prove_tolerance:
-            raise JobFailed(
-                "adapterProofFailed",
-                f"The trained adapter, loaded by the inference engine, differs from the trainer by {worst:.4f} nats on "
-                f"a probe token; at most {self._options.prove_tolerance} is accepted. Nothing was registered.",
-            )
-        tokens = sum(len(probe.positions) for probe in probes)
-        data: dict[str, object] = {"worst": worst, "tolerance": self._options.prove_tolerance, "tokens": tokens}
-        return self._advance(job, owner, Stage.SCREEN_MODEL, EventKind.PROVED, data)
+        final = self._registration.final_checkpoint(job)
+        proof = await self._candidates.prove(job, final, self._runs.folder(job))
+        return self._advance(job, owner, Stage.SCREEN_MODEL, EventKind.PROVED, dataclasses.asdict(proof))
 
     async def _screen_model(self, job: Job, owner: str) -> Job:
-        final = self._final_checkpoint(job)
-        engine = self._engines.of(job.base)
-        adapter = self._adapters.local(final.id, final.adapter_key)
-        await self._patiently(lambda: engine.load_adapter(final.id, adapter))
-        harms = await self._patiently(
-            lambda: screening.harms_of_model(
-                engine,
-                final.id,
-                self._catalogue.renderer(job.base),
-                self._run_folder(job) / "train.jsonl",
-                self._moderator,
-            )
-        )
-        await self._patiently(lambda: engine.unload_adapter(final.id))
-        if harms:
-            raise JobFailed("modelContentFilter", screening.model_message(harms))
-        return self._advance(job, owner, Stage.REGISTER)
+        """The final checkpoint decides over the job; an earlier one that would be deployable over itself alone."""
+        training_file = (await asyncio.to_thread(self._runs.files, job))["training_file"]
+        final, *earlier = self._registration.candidates(job)
+        verdict = await self._candidates.verdict(job, final, training_file)
+        rates: dict[str, object] = {"rates": verdict.rates, "set_version": verdict.set_version}
+        rates["base_rates"] = (await self._candidates.base_verdict(job)).rates
+        if verdict.harms:
+            results = await asyncio.to_thread(self._registration.keep_results, job)
+            raise JobFailed("modelContentFilter", model_message(verdict.harms), kept=results, facts=rates)
+        for checkpoint in earlier:
+            harms = (await self._candidates.verdict(job, checkpoint, training_file)).harms
+            if harms:
+                with self._store.begin() as tx:
+                    self._tell_refused(tx, job, checkpoint.step, harms)
+        return self._advance(job, owner, Stage.REGISTER, EventKind.MODEL_RATED, rates)
 
     async def _register(self, job: Job, owner: str) -> Job:
-        now = self._clock.now()
-        final = self._final_checkpoint(job)
-        results = await asyncio.to_thread(self._keep_results, job)
-        check_move(job.status, JobStatus.SUCCEEDED)
-        done = dataclasses.replace(
-            job,
-            status=JobStatus.SUCCEEDED,
-            stage=Stage.DONE,
-            finished_at=now,
-            fine_tuned_model=final.name,
-            fine_tuned_model_openai=final.openai_name,
-            result_file=results.id,
-        )
-        model = TunedModel(
-            name=final.name,
-            openai_name=final.openai_name,
-            account_id=job.account_id,
-            job_id=job.id,
-            checkpoint_id=final.id,
-            catalogue_name=job.model,
-            base=job.base,
-            template_hash=job.template_hash or "",
-            created_at=now,
-        )
-        moments: list[tuple[str, EventKind, dict[str, object]]] = [
-            ("succeeded", EventKind.SUCCEEDED, {}),
-            ("model_ready", EventKind.MODEL_READY, {"model": final.name, "openai_model": final.openai_name}),
-            ("model_screened", EventKind.MODEL_SCREENED, {}),
-            ("results", EventKind.RESULTS_READY, {"file": results.id}),
-            ("billed", EventKind.BILLED, {"tokens": job.trained_tokens or 0}),
-        ]
-        with self._store.begin() as tx:
-            if tx.files.get(job.account_id, results.id) is None:
-                tx.files.add(results)
-            newest = tx.jobs.checkpoints(job.id, after=None, limit=DEPLOYABLE_CHECKPOINTS).items
-            for checkpoint in newest:
-                tx.jobs.add_checkpoint(dataclasses.replace(checkpoint, deployable=True))
-            tx.models.add(model)
-            for key, kind, data in moments:
-                tx.jobs.append_event(event(done, key, kind, now, data))
-            tx.jobs.save(done, owner=owner)
-        return done
+        return await asyncio.to_thread(self._registration.register, job, owner)
 
     # --- parts of stages ---------------------------------------------------------------------------------------------
+
+    def _tell_refused(self, tx: Session, job: Job, step: int, harms: Iterable[str]) -> None:
+        refused: dict[str, object] = {"step": step, "message": model_message(harms)}
+        key, kind = f"checkpoint-refused-{step}", EventKind.CHECKPOINT_REFUSED
+        tx.jobs.append_event(event(job, key, kind, self._clock.now(), refused, EventLevel.WARNING))
+
+    def _running(self, job: Job, owner: str) -> Job:
+        """The job, training; one that is pausing stays so."""
+        if job.status not in (JobStatus.QUEUED, JobStatus.RESUMING):
+            return job
+        resumed = job.status is JobStatus.RESUMING
+        key, kind = (f"continued-{job.pauses}", EventKind.CONTINUED) if resumed else ("started", EventKind.STARTED)
+        now = self._clock.now()
+        check_move(job.status, JobStatus.RUNNING)
+        running = dataclasses.replace(job, status=JobStatus.RUNNING, started_at=job.started_at or now)
+        with self._store.begin() as tx:
+            tx.jobs.save(running, owner=owner)
+            tx.jobs.append_event(event(running, key, kind, now, {"step": job.trained_steps}))
+        return running
 
     def _advance(
         self,
@@ -295,147 +314,3 @@ class Pipeline:
                 tx.jobs.append_event(event(moved, kind.value, kind, self._clock.now(), data))
             tx.jobs.save(moved, owner=owner)
         return moved
-
-    def _check_file(self, job: Job, file_id: str, param: str) -> tuple[int, int]:
-        """Examples and tokens of a file; raises JobFailed with every problem that was found."""
-        self._fetch_files(job)
-        name = "train.jsonl" if param == "training_file" else "valid.jsonl"
-        path = self._run_folder(job) / name
-        minimum = MIN_EXAMPLES if param == "training_file" else 1
-        report = validate_stream(_chunks(path), min_examples=minimum)
-        if not report.ok:
-            shown = [str(problem) for problem in report.problems[:_MAX_LISTED_PROBLEMS]]
-            if report.problem_count > len(shown):
-                shown.append(f"... and {report.problem_count - len(shown)} more problem(s).")
-            # OpenAI's own code for too few lines, next to the general one.
-            few = report.examples < minimum and report.problem_count == 1
-            raise JobFailed("invalid_n_examples" if few else "invalid_training_file", "\n".join(shown), param)
-        entry = self._catalogue.entry(job.model)
-        if entry is not None:
-            try:
-                check_kind(entry, report.kind, param)
-            except InvalidRequest as mismatch:
-                raise JobFailed("invalid_training_file", mismatch.message, param) from mismatch
-        return report.examples, self._count_tokens(job, path, param)
-
-    def _count_tokens(self, job: Job, path: Path, param: str) -> int:
-        """Tokens of the file by the one renderer; refuses lines the model cannot hold or the template cannot mask."""
-        renderer = self._catalogue.renderer(job.base)
-        longest = self._catalogue.base(job.base).max_tokens
-        tokens = 0
-        faults: list[str] = []
-        for item in read_records(_chunks(path)):
-            if not isinstance(item, tuple):
-                continue
-            line, record = item
-            try:
-                length = len(renderer.render_example(record).token_ids)
-            except RenderError as error:
-                faults.append(f"Line {line}: {error}")
-                continue
-            tokens += length
-            if length > longest:
-                faults.append(f"Line {line}: {length} tokens; {job.model} takes at most {longest}. Shorten it.")
-        if faults:
-            left = len(faults) - _MAX_LISTED_PROBLEMS
-            more = [f"... and {left} more problem(s)."] if left > 0 else []
-            raise JobFailed("invalid_training_file", "\n".join(faults[:_MAX_LISTED_PROBLEMS] + more), param)
-        return tokens
-
-    def _fetch_files(self, job: Job) -> None:
-        """The job's files in its run folder; a file deleted in between fails the job."""
-        folder = self._run_folder(job)
-        folder.mkdir(parents=True, exist_ok=True)
-        wanted = {"train.jsonl": job.training_file, "valid.jsonl": job.validation_file}
-        for name, file_id in wanted.items():
-            target = folder / name
-            if file_id is None or target.exists():
-                continue
-            with self._store.begin() as tx:
-                row = tx.files.get(job.account_id, file_id)
-            if row is None:
-                raise JobFailed("invalid_training_file", f"The file {file_id} was deleted before the job began.")
-            part = target.with_suffix(".part")
-            with part.open("wb") as out:
-                out.writelines(self._blobs.read(row.blob_key))
-            part.replace(target)
-
-    def _plan(self, job: Job) -> TrainPlan:
-        base = self._catalogue.base(job.base)
-        folder = self._run_folder(job)
-        if job.resolved is None or job.template_hash is None:
-            raise JobFailed("internalFailure", "The job was not validated before training.")
-        start: str | None = None
-        if job.start_checkpoint is not None:
-            with self._store.begin() as tx:
-                earlier = tx.jobs.find_checkpoint(job.account_id, job.start_checkpoint)
-            if earlier is None:
-                raise JobFailed("notFound", "The model this job continues from was deleted.", "model")
-            start = str(self._adapters.local(earlier.id, earlier.adapter_key))
-        return TrainPlan(
-            job_id=job.id,
-            run_folder=str(folder),
-            base_model=base.folder,
-            training_file=str(folder / "train.jsonl"),
-            validation_file=str(folder / "valid.jsonl") if job.validation_file else None,
-            initial_adapter=start,
-            n_epochs=job.resolved.n_epochs or 1,
-            batch_size=job.resolved.batch_size or 1,
-            learning_rate=base.learning_rate * (job.resolved.learning_rate_multiplier or 1.0),
-            seed=job.seed,
-            max_tokens=base.max_tokens,
-            template_hash=job.template_hash,
-            lora_rank=base.lora_rank,
-            lora_alpha=base.lora_alpha,
-            dtype="bfloat16" if self._options.dtype == "bfloat16" else "float32",
-            save_every=self._options.save_every,
-            threads=self._options.threads,
-            rendered_at=job.created_at.isoformat(),
-        )
-
-    def _keep_results(self, job: Job) -> File:
-        results_id = ids.results_file_id(job.id)
-        key = f"accounts/{job.account_id}/files/{results_id}"
-        size = self._blobs.put(key, _chunks(self._run_folder(job) / wire.RESULTS_FILE))
-        return File(
-            id=results_id,
-            account_id=job.account_id,
-            filename="results.csv",
-            purpose=Purpose.FINE_TUNE_RESULTS,
-            bytes=size,
-            status=FileStatus.PROCESSED,
-            created_at=self._clock.now(),
-            blob_key=key,
-        )
-
-    def _final_checkpoint(self, job: Job) -> Checkpoint:
-        with self._store.begin() as tx:
-            newest = tx.jobs.checkpoints(job.id, after=None, limit=1).items
-        if not newest or not newest[0].final:
-            raise JobFailed("internalFailure", "Training ended without its last checkpoint.")
-        return newest[0]
-
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """An engine that restarts is waited for; one that stays away fails the attempt, not the job."""
-        until = self._clock.now() + timedelta(seconds=_ENGINE_PATIENCE_SECONDS)
-        while True:
-            try:
-                return await call()
-            except EngineDown:
-                if self._clock.now() >= until:
-                    raise
-                await asyncio.sleep(1.0)
-
-    def _run_folder(self, job: Job) -> Path:
-        return self._options.runs_folder / job.id
-
-    def _clean(self, job: Job) -> None:
-        """The run folder holds customers' data; once the job has ended nothing needs it."""
-        if job.ended:
-            shutil.rmtree(self._run_folder(job), ignore_errors=True)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as source:
-        while chunk := source.read(1 << 20):
-            yield chunk

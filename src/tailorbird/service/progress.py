@@ -14,73 +14,75 @@ from tailorbird.protocol.training import TrainPlan
 from tailorbird.service.adapters import Adapters
 from tailorbird.service.jobs import event
 from tailorbird.service.ports import Clock, Store, Trainer, TrainerCrashed, TrainerRun
+from tailorbird.service.tracking import Trackers, numbers
+from tailorbird.service.usage.training import TrainingMeter
 
 METRICS_EVERY = 10
 """Azure writes a metrics event every ten steps; results.csv has them all."""
 
+_PAUSE_PATIENCE_SECONDS = 600.0
+"""How long a trainer that shall pause may take for its step: killed before, it would have nothing to show."""
+
 
 class Progress:
-    def __init__(self, store: Store, adapters: Adapters, clock: Clock, organization: str) -> None:
+    def __init__(self, store: Store, adapters: Adapters, clock: Clock, organization: str, max_crashes: int) -> None:
         self._store = store
         self._adapters = adapters
         self._clock = clock
         self._organization = organization
+        self._max_crashes = max_crashes
 
     async def follow(
-        self, trainer: Trainer, plan: TrainPlan, job: Job, owner: str, max_crashes: int
-    ) -> wire.Finished | wire.Failed:
-        """Runs the trainer to its end; one that crashes is started again, unless it makes no headway.
+        self, trainer: Trainer, plan: TrainPlan, job: Job, owner: str, pause: asyncio.Event, trackers: Trackers
+    ) -> tuple[Job, wire.Finished | wire.Failed | wire.Interrupted]:
+        """The job as it stands at the run's end, or, when `pause` is set, at the step the trainer has stopped at.
 
-        When the task is cancelled the trainer saves and leaves first. Raises LeaseLost."""
+        A trainer that crashes is started again, unless it makes no headway. When the task is cancelled it saves and
+        leaves first. Raises LeaseLost."""
+        following = _Following(self, plan, job, owner, trackers)
         crashes = 0
         furthest = -1
         while True:
             run = await trainer.start(plan)
-            reached = furthest
+            pausing = asyncio.create_task(_stop_on(pause, run))
+            following.reached = furthest
             try:
                 async for message in run.events():
                     if isinstance(message, wire.Finished | wire.Failed):
-                        return message
-                    if isinstance(message, wire.Interrupted):
+                        return following.job, message
+                    if not isinstance(message, wire.Interrupted):
+                        await following.take(message)
+                    elif pause.is_set():
+                        await following.paused(message)
+                        return following.job, message
+                    else:
                         # Somebody else told the trainer to stop; start it again where it saved.
                         break
-                    reached = max(reached, await self._write(message, plan, job, owner))
             except TrainerCrashed as crash:
-                crashes = 1 if reached > furthest else crashes + 1
-                if crashes >= max_crashes:
-                    return wire.Failed(
-                        "trainerCrashed",
-                        f"Training stopped {crashes} times at step {max(reached, 0)} without a reason the service can "
-                        "name. Nothing was charged.",
-                        crash.tail,
-                    )
-                self._resumed(job, crash, max(reached, 0))
+                crashes = 1 if following.reached > furthest else crashes + 1
+                if crashes >= self._max_crashes:
+                    return following.job, _given_up(crashes, following.reached, crash)
+                following.resumed(crash)
             finally:
+                pausing.cancel()
+                following.meter.keep()
                 await _leave(run)
-            furthest = max(furthest, reached)
+            furthest = max(furthest, following.reached)
 
-    async def _write(self, message: wire.TrainEvent, plan: TrainPlan, job: Job, owner: str) -> int:
-        if isinstance(message, wire.CheckpointSaved):
-            await asyncio.to_thread(self._checkpoint, message, plan, job)
-            return message.step
-        if isinstance(message, wire.Step):
-            if _is_reported(message):
-                self._metrics(message, job, owner)
-            return message.step
-        return -1
-
-    def _metrics(self, step: wire.Step, job: Job, owner: str) -> None:
+    def metrics(self, job: Job, step: wire.Step, owner: str) -> Job:
         now = self._clock.now()
-        data: dict[str, object] = {"step": step.step, "total_steps": step.total_steps, **_numbers(step.metrics)}
+        data: dict[str, object] = {"step": step.step, "total_steps": step.total_steps, **numbers(step.metrics)}
         with self._store.begin() as tx:
             new = tx.jobs.append_event(event(job, f"step-{step.step}", EventKind.METRICS, now, data))
-            if new and job.started_at is not None:
-                spent = (now - job.started_at).total_seconds()
-                left = spent / step.step * (step.total_steps - step.step)
-                tx.jobs.save(dataclasses.replace(job, estimated_finish=now + timedelta(seconds=left)), owner=owner)
+            if not new or job.started_at is None:
+                return job
+            left = job.running_time(now).total_seconds() / step.step * (step.total_steps - step.step)
+            told = dataclasses.replace(job, estimated_finish=now + timedelta(seconds=left), trained_steps=step.step)
+            tx.jobs.save(told, owner=owner)
+        return told
 
-    def _checkpoint(self, saved: wire.CheckpointSaved, plan: TrainPlan, job: Job) -> None:
-        final = saved.epoch == plan.n_epochs
+    def checkpoint(self, job: Job, saved: wire.CheckpointSaved, plan: TrainPlan) -> None:
+        final = saved.epoch_end and saved.epoch == plan.n_epochs
         step = None if final else saved.step
         checkpoint_id = ids.checkpoint_id(job.id, saved.step)
         key = f"accounts/{job.account_id}/adapters/{checkpoint_id}"
@@ -99,19 +101,76 @@ class Progress:
                         openai_name=ids.openai_model_name(job.model, self._organization, job.id, job.suffix, step),
                         adapter_key=key,
                         created_at=now,
-                        metrics={"step": float(saved.step), **_numbers(saved.metrics)},
+                        metrics={"step": float(saved.step), **numbers(saved.metrics)},
                         final=final,
+                        at_pause=not saved.epoch_end,
                     )
                 )
             data: dict[str, object] = {"step": saved.step, "epoch": saved.epoch, "checkpoint": checkpoint_id}
             tx.jobs.append_event(event(job, f"checkpoint-{saved.step}", EventKind.CHECKPOINT, now, data))
 
-    def _resumed(self, job: Job, crash: TrainerCrashed, step: int) -> None:
+    def meter(self, job: Job) -> TrainingMeter:
+        return TrainingMeter(self._store, self._clock, job)
+
+    def resumed(self, job: Job, crash: TrainerCrashed, step: int) -> None:
         data: dict[str, object] = {"step": step, "exit_code": crash.exit_code}
         with self._store.begin() as tx:
             tx.jobs.append_event(
                 event(job, f"resumed-{step}", EventKind.RESUMED, self._clock.now(), data, EventLevel.WARNING)
             )
+
+
+class _Following:
+    """What is known of a run while its events come in, over all processes of it."""
+
+    def __init__(self, progress: Progress, plan: TrainPlan, job: Job, owner: str, trackers: Trackers) -> None:
+        self.job = job
+        self.reached = -1
+        self._progress = progress
+        self._plan = plan
+        self._owner = owner
+        self._trackers = trackers
+        self._between: wire.CheckpointSaved | None = None
+        self.meter = progress.meter(job)
+
+    async def take(self, message: wire.TrainEvent) -> None:
+        self.meter.take(message)
+        if isinstance(message, wire.CheckpointSaved):
+            self.reached = max(self.reached, message.step)
+            if message.epoch_end:
+                await asyncio.to_thread(self._progress.checkpoint, self.job, message, self._plan)
+            else:
+                # Every stop leaves one; it is a checkpoint of the job only where the job was paused.
+                self._between = message
+        elif isinstance(message, wire.Step):
+            self.reached = max(self.reached, message.step)
+            if self._trackers.any:
+                await asyncio.to_thread(self._trackers.log, message.step, message.metrics)
+            if _is_reported(message):
+                self.job = self._progress.metrics(self.job, message, self._owner)
+                self.meter.keep()
+
+    async def paused(self, message: wire.Interrupted) -> None:
+        if self._between is not None and self._between.step == message.step:
+            await asyncio.to_thread(self._progress.checkpoint, self.job, self._between, self._plan)
+
+    def resumed(self, crash: TrainerCrashed) -> None:
+        self._progress.resumed(self.job, crash, max(self.reached, 0))
+
+
+def _given_up(crashes: int, reached: int, crash: TrainerCrashed) -> wire.Failed:
+    return wire.Failed(
+        "trainerCrashed",
+        f"Training stopped {crashes} times at step {max(reached, 0)} without a reason the service can name. Nothing "
+        "was charged.",
+        crash.tail,
+    )
+
+
+async def _stop_on(pause: asyncio.Event, run: TrainerRun) -> None:
+    await pause.wait()
+    await run.stepped()
+    await run.stop(_PAUSE_PATIENCE_SECONDS)
 
 
 async def _leave(run: TrainerRun) -> None:
@@ -129,7 +188,3 @@ def _is_reported(step: wire.Step) -> bool:
         or step.step == step.total_steps
         or step.metrics.full_valid_loss is not None
     )
-
-
-def _numbers(metrics: wire.Metrics) -> dict[str, float]:
-    return {name: value for name, value in dataclasses.asdict(metrics).items() if value is not None}

@@ -1,89 +1,156 @@
-"""Screens training data and candidate models through the Moderator port; the texts of a refusal are Azure's.
-
-Source of the texts: https://learn.microsoft.com/azure/ai-services/openai/how-to/fine-tuning-safety-evaluation
-"""
+"""Screens training data: every message of a job's files, and where in them harm was found."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tailorbird.dataset.records import ChatExample, CompletionExample, Record
-from tailorbird.dataset.render import Renderer
+from tailorbird.dataset.records import ChatExample, CompletionExample, Message, Record
 from tailorbird.dataset.validate import read_records
-from tailorbird.protocol.generation import GenerationRequest
-from tailorbird.service.ports import Engine, Moderator
+from tailorbird.domain import ids
+from tailorbird.domain.files import File, FileStatus, Purpose
+from tailorbird.domain.jobs import Job
+from tailorbird.domain.safety import Category, Severity, Thresholds
+from tailorbird.service.patience import PatientModerator
+from tailorbird.service.ports import Blobs, Clock
+from tailorbird.service.runs import chunks
 
 _BATCH = 256
-_CONVERSATIONS = 4
-_ANSWER_TOKENS = 48
+_FINDINGS = "findings.jsonl"
 
 
-def data_message(harms: frozenset[str]) -> str:
-    return (
-        f"The provided training data failed RAI checks for harm types: [{', '.join(sorted(harms))}]. "
-        "Please fix the data and try again."
-    )
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Something said in line `line` (from 1) of a file; `index` counts the messages of its record from 0."""
+
+    line: int
+    role: str
+    index: int
+    text: str
 
 
-def model_message(harms: frozenset[str]) -> str:
-    shown = ", ".join(harm.replace("_", " ").title() for harm in sorted(harms, reverse=True))
-    return (
-        "This model is unable to be deployed. Model evaluation identified that this fine tuned model scores above "
-        f"acceptable thresholds for [{shown}]. Please review your training data set and resubmit the job."
-    )
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What was found; `file` tells where and `count` how often, `param` is the first field whose file has harm."""
+
+    harms: frozenset[Category] = frozenset()
+    file: File | None = None
+    count: int = 0
+    param: str | None = None
 
 
-async def harms_in_file(path: Path, moderator: Moderator) -> frozenset[str]:
-    """The categories found in any message of a training file."""
-    found: set[str] = set()
-    texts = _texts(path)
-    while batch := await asyncio.to_thread(_take, texts, _BATCH):
-        for verdict in await moderator.screen(batch):
-            found |= verdict.harms
-    return frozenset(found)
+class DataScreen:
+    """Thresholds are the operator's."""
+
+    def __init__(self, moderator: PatientModerator, thresholds: Thresholds, blobs: Blobs, clock: Clock) -> None:
+        self._moderator = moderator
+        self._thresholds = thresholds
+        self._blobs = blobs
+        self._clock = clock
+
+    async def screen(self, job: Job, files: dict[str, Path]) -> Screened:
+        """Both files; where harm was found, in a file that is kept under an id of the job's. Raises ModeratorDown.
+
+        Doing it again finds the same and writes the same file."""
+        harms: dict[Category, str] = {}
+        count = 0
+        found = next(iter(files.values())).parent / _FINDINGS
+        with found.open("w", encoding="utf-8") as out:
+            for param, path in files.items():
+                texts = texts_of(path)
+                while batch := await asyncio.to_thread(_take, texts):
+                    scored = await self._moderator.score([text.text for text in batch])
+                    for text, scores in zip(batch, scored, strict=True):
+                        for category in sorted(self._thresholds.harms(scores)):
+                            harms.setdefault(category, param)
+                            count += 1
+                            out.write(_finding(param, text, category, scores[category]))
+        if not harms:
+            return Screened()
+        kept = await asyncio.to_thread(self._keep, job, found)
+        return Screened(frozenset(harms), kept, count, next(iter(harms.values())))
+
+    def _keep(self, job: Job, found: Path) -> File:
+        file_id = ids.findings_file_id(job.id)
+        key = f"accounts/{job.account_id}/files/{file_id}"
+        size = self._blobs.put(key, chunks(found))
+        return File(
+            id=file_id,
+            account_id=job.account_id,
+            filename=_FINDINGS,
+            purpose=Purpose.FINE_TUNE_RESULTS,
+            bytes=size,
+            status=FileStatus.PROCESSED,
+            created_at=self._clock.now(),
+            blob_key=key,
+        )
 
 
-async def harms_of_model(
-    engine: Engine, adapter: str, renderer: Renderer, training_file: Path, moderator: Moderator
-) -> frozenset[str]:
-    """The categories found in the candidate's answers to the first conversations of its own training file.
+def _finding(param: str, text: Text, category: Category, severity: Severity) -> str:
+    """Where, never what: people have the line."""
+    row = {
+        "file": param,
+        "line": text.line,
+        "role": text.role,
+        "index": text.index,
+        "category": category.value,
+        "severity": severity.word,
+    }
+    return json.dumps(row) + "\n"
 
-    Only the verdict leaves this function; answers are dropped. Raises EngineDown."""
-    answers: list[str] = []
-    for prompt in _prompts(training_file, renderer):
-        request = GenerationRequest(model=adapter, prompt=prompt, max_tokens=_ANSWER_TOKENS, temperature=0.0)
-        answers.append((await engine.complete(request)).choices[0].text)
-    return frozenset(harm for verdict in await moderator.screen(answers) for harm in verdict.harms)
 
-
-def _records(path: Path) -> Iterator[Record]:
+def texts_of(path: Path) -> Iterator[Text]:
+    """Everything a training file says, what a model shall not say included: that is trained on as well."""
     with path.open("rb") as source:
         for item in read_records(iter(lambda: source.read(1 << 20), b"")):
             if isinstance(item, tuple):
-                yield item[1]
+                line, record = item
+                yield from (Text(line, role, index, text) for role, index, text in _said(record) if text.strip())
 
 
-def _texts(path: Path) -> Iterator[str]:
-    for record in _records(path):
-        if isinstance(record, ChatExample):
-            yield from (message.content for message in record.messages if message.content)
-        elif isinstance(record, CompletionExample):
-            yield record.prompt
-            yield record.completion
+def _said(record: Record) -> Iterator[tuple[str, int, str]]:
+    if isinstance(record, CompletionExample):
+        yield "prompt", 0, record.prompt
+        yield "completion", 1, record.completion
+        return
+    turns = record.messages
+    if not isinstance(record, ChatExample):
+        turns = (*turns, *record.preferred, *record.non_preferred)
+    for index, message in enumerate(turns):
+        yield from ((message.role, index, text) for text in texts_of_message(message))
 
 
-def _take(texts: Iterator[str], count: int) -> list[str]:
-    return [text for text, _ in zip(texts, range(count), strict=False)]
+def texts_of_message(message: Message) -> Iterator[str]:
+    """Its content, and each text among the arguments of its tool calls."""
+    if message.content:
+        yield message.content
+    for call in message.tool_calls:
+        arguments = call["function"]["arguments"]
+        yield from texts_of_arguments(arguments)
 
 
-def _prompts(path: Path, renderer: Renderer) -> Iterator[list[int]]:
-    for record, _ in zip(_records(path), range(_CONVERSATIONS), strict=False):
-        if isinstance(record, ChatExample):
-            first = next(i for i, message in enumerate(record.messages) if message.role == "assistant")
-            messages = [message.to_template() for message in record.messages[:first]]
-            if messages:
-                yield renderer.render_chat(messages, tools=record.tools, add_generation_prompt=True)
-        elif isinstance(record, CompletionExample):
-            yield renderer.encode_completion_prompt(record.prompt)
+def texts_of_arguments(arguments: str) -> Iterator[str]:
+    """The strings of a call's arguments; what is no JSON is a text as a whole."""
+    try:
+        parsed: Any = json.loads(arguments)
+    except (ValueError, RecursionError):
+        yield arguments
+        return
+    waiting = [parsed]
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            # A key can say something as well.
+            waiting += [part for pair in value.items() for part in pair]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        elif isinstance(value, list):
+            waiting += value  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _take(texts: Iterator[Text]) -> list[Text]:
+    return [text for text, _ in zip(texts, range(_BATCH), strict=False)]

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,16 @@ import torch
 from tokenizers import Tokenizer
 
 from tailorbird.lm.loading import BaseModelError, base_facts
+from tailorbird.protocol.parent import end_with_parent
 from tailorbird.serving import server
 from tailorbird.serving.adapters import Registry
 from tailorbird.serving.forward import Decoder, Forward
-from tailorbird.serving.scheduler import Engine, Limits
+from tailorbird.serving.metrics import Metrics
+from tailorbird.serving.scheduler import Engine
 from tailorbird.serving.stock import StockModel
+from tailorbird.serving.structure import Compiler
+from tailorbird.serving.tickets import Limits
 from tailorbird.serving.weights import read_shape
-
-_PARENT_POLL_SECONDS = 0.5
-_LAST_RESORT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,20 @@ def build(options: Options) -> server.Api:
     tokenizer = _read_tokenizer(options.base)
     model = _load(options, dtype, device)
     registry = Registry(model.targets, capacity=options.max_adapters, dtype=dtype, device=device)
-    metrics = server.Metrics(registry)
+    metrics = Metrics(registry, lambda: model.held)
+    end_ids = _end_ids(options.base)
     engine = Engine(
         model,
         tokenizer,
-        _end_ids(options.base),
+        end_ids,
         Limits(batch=options.max_batch, step_tokens=options.step_tokens),
         device=device,
         observe=metrics.observe,
         on_failure=lambda: os.kill(os.getpid(), signal.SIGTERM),  # a supervisor starts a fresh one
     )
+    compiler = Compiler(tokenizer, vocab=model.vocab, end_ids=end_ids)
     return server.Api(
-        engine, model, tokenizer, registry, metrics, options.served_name, str(options.base), int(time.time())
+        engine, model, tokenizer, compiler, registry, metrics, options.served_name, str(options.base), int(time.time())
     )
 
 
@@ -131,19 +133,6 @@ def _end_ids(folder: Path) -> frozenset[int]:
     return frozenset(found)
 
 
-def _watch(parent: int) -> None:
-    """Ends this process when `parent` is no longer its parent, politely at first."""
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_POLL_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_LAST_RESORT_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=look, name="parent-watch", daemon=True).start()
-
-
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -155,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 after SIGTERM or SIGINT, 1 when the base does not load or the engine broke, 2 for wrong arguments."""
     options = read_options(arguments)
     if options.exit_with_parent is not None:
-        _watch(options.exit_with_parent)
+        end_with_parent(options.exit_with_parent)
 
     def ready(port: int) -> None:
         sys.stderr.write(f"tailorbird engine: {options.served_name} on http://{options.host}:{port}\n")

@@ -31,7 +31,7 @@ class BlockCache:
     def __init__(
         self, *, layers: int, heads: int, features: int, max_blocks: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self._max_blocks = max_blocks
+        self.max_blocks = max_blocks
         self._heads = heads
         self._features = features
         # Zeros, not empty: masked positions are multiplied by 0, and 0 x NaN would be NaN.
@@ -97,7 +97,7 @@ class BlockCache:
 
     def _grow(self, missing: int) -> None:
         have = len(self._holders)
-        more = min(max(missing, have, _FIRST_BLOCKS), self._max_blocks - have)
+        more = min(max(missing, have, _FIRST_BLOCKS), self.max_blocks - have)
         if more <= 0:
             return
         fresh = self._pool.new_zeros((*self._pool.shape[:3], more, *self._pool.shape[4:]))

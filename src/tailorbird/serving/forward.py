@@ -63,6 +63,11 @@ class Forward(Protocol):
 
     def close(self, memory: Any) -> None: ...
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """Positions whose keys and values are held, and how many could be; zeros where nothing is kept count of."""
+        ...
+
     def rows(self, chunks: Sequence[Chunk]) -> Tensor:
         """Runs one step; the last states of the wanted tokens [wanted, hidden], chunk by chunk.
 
@@ -72,6 +77,13 @@ class Forward(Protocol):
 
     def logits(self, rows: Tensor) -> Tensor:
         """Float32 logits [rows, vocab] of some of the rows."""
+        ...
+
+    def pool(self, texts: Sequence[list[int]], adapter: LoadedAdapter | None) -> Tensor:
+        """The mean over each text's tokens of the states behind the final norm, float32 [texts, hidden].
+
+        Computed without a cache; texts are not empty and no longer than the context.
+        """
         ...
 
 
@@ -103,23 +115,26 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
-    """Rows [first, first + length) of the step are tokens `start` ... of one sequence that keeps `blocks` [1, n]."""
+    """Rows [first, first + length) of the step are tokens `start` ... of one sequence that keeps `blocks` [1, n].
+
+    `blocks` is None when the sequence keeps nothing: its tokens run from 0 and none come after them.
+    """
 
     first: int
     length: int
     start: int
-    blocks: Tensor
+    blocks: Tensor | None
     masks: Mapping[int | None, Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step's layout: `single` [rows] are the generating rows, None when they are all."""
+    """One step's layout: `single` [rows] are the generating rows, None when they are all; no `slots`, no cache."""
 
     tokens: Tensor
     cos: Tensor
     sin: Tensor
-    slots: Tensor
+    slots: Tensor | None
     single: Tensor | None
     single_blocks: Tensor | None
     single_masks: Mapping[int | None, Tensor]
@@ -179,19 +194,31 @@ class Decoder:
     def close(self, memory: Table) -> None:
         self._cache.release(memory)
 
+    @property
+    def held(self) -> tuple[int, int]:
+        return self._cache.used_blocks * BLOCK, self._cache.max_blocks * BLOCK
+
     def rows(self, chunks: Sequence[Chunk]) -> Tensor:
-        step = self._lay_out(chunks)
-        adapters = AdapterRows(_segments(chunks), self._stacks)
+        return self._run(self._lay_out(chunks), AdapterRows(_segments(chunks), self._stacks))
+
+    def logits(self, rows: Tensor) -> Tensor:
+        assert self._head is not None
+        return F.linear(rows, self._head).float()
+
+    def pool(self, texts: Sequence[list[int]], adapter: LoadedAdapter | None) -> Tensor:
+        step = self._lay_out_texts(texts)
+        segments = [] if adapter is None else [(adapter, 0, len(step.tokens))]
+        states = self._run(step, AdapterRows(segments, self._stacks)).float()
+        return torch.stack([part.mean(0) for part in states.split([len(text) for text in texts])])
+
+    def _run(self, step: _Step, adapters: AdapterRows) -> Tensor:
+        """The last states of the wanted rows."""
         hidden = self._embedding[step.tokens]
         for i, layer in enumerate(self._layers):
             hidden = self._run_layer(i, layer, hidden, step, adapters)
         if step.wanted is not None:
             hidden = hidden[step.wanted]
         return self._normalise(hidden, self._norm)
-
-    def logits(self, rows: Tensor) -> Tensor:
-        assert self._head is not None
-        return F.linear(rows, self._head).float()
 
     def _load_layer(self, weights: Weights, index: int) -> _Layer:
         prefix = f"model.layers.{index}."
@@ -233,7 +260,8 @@ class Decoder:
             turning = F.rms_norm(turning, (shape.features,), None, shape.epsilon) * layer.head_norms
         turning = _rotate(turning, step.cos, step.sin)
         queries, keys = turning[:, : shape.heads], turning[:, shape.heads :]
-        self._cache.write(index, step.slots, keys, values)
+        if step.slots is not None:
+            self._cache.write(index, step.slots, keys, values)
         mixed = self._attend(index, layer.window, step, queries, keys, values)
         hidden = hidden + layer.output(mixed, adapters)
         x = self._normalise(hidden, layer.mlp_norm)
@@ -270,7 +298,7 @@ class Decoder:
         self, index: int, window: int | None, prompt: _Prompt, queries: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
         mask = prompt.masks[window]
-        if prompt.start:
+        if prompt.blocks is not None and prompt.start:
             gathered = self._cache.gather(index, prompt.blocks)
             k, v = (side[:, :, : prompt.start + prompt.length] for side in gathered)
         else:
@@ -299,13 +327,13 @@ class Decoder:
             if length == 1:
                 singles.append((first, chunk))
             else:
-                prompts.append(self._lay_out_prompt(chunk, first))
-        angles = self._tensor(positions)[:, None] * self._frequencies
+                prompts.append(self._lay_out_prompt(first, length, chunk.start, chunk.memory))
+        cos, sin = self._angles(positions)
         rows, blocks_of_rows, masks = self._lay_out_singles(singles)
         return _Step(
             tokens=self._tensor(tokens),
-            cos=angles.cos().to(self._dtype)[:, None],
-            sin=angles.sin().to(self._dtype)[:, None],
+            cos=cos,
+            sin=sin,
             slots=self._tensor(slots),
             single=rows if prompts else None,
             single_blocks=blocks_of_rows,
@@ -313,6 +341,21 @@ class Decoder:
             prompts=prompts,
             wanted=None if len(wanted) == len(tokens) else self._tensor(wanted),
         )
+
+    def _lay_out_texts(self, texts: Sequence[list[int]]) -> _Step:
+        prompts: list[_Prompt] = []
+        tokens: list[int] = []
+        for text in texts:
+            prompts.append(self._lay_out_prompt(len(tokens), len(text), 0, None))
+            tokens += text
+        cos, sin = self._angles([place for text in texts for place in range(len(text))])
+        none = self._tensor(list[int]())
+        return _Step(self._tensor(tokens), cos, sin, None, none, None, {}, prompts, None)
+
+    def _angles(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [tokens, 1, features / 2] of the rotary angles."""
+        angles = self._tensor(positions)[:, None] * self._frequencies
+        return angles.cos().to(self._dtype)[:, None], angles.sin().to(self._dtype)[:, None]
 
     def _lay_out_singles(
         self, singles: Sequence[tuple[int, Chunk]]
@@ -328,16 +371,15 @@ class Decoder:
         masks = {window: self._mask(own, places, window)[:, None, None] for window in set(self._shape.windows)}
         return rows, self._tensor(tables), masks
 
-    def _lay_out_prompt(self, chunk: Chunk, first: int) -> _Prompt:
-        length = len(chunk.tokens)
-        end = chunk.start + length
+    def _lay_out_prompt(self, first: int, length: int, start: int, memory: Table | None) -> _Prompt:
+        end = start + length
         masks: dict[int | None, Tensor | None] = {}
         for window in set(self._shape.windows):
-            plain = chunk.start == 0 and (window is None or window >= end)
-            own = torch.arange(chunk.start, end, device=self._device)[:, None]
+            plain = start == 0 and (window is None or window >= end)
+            own = torch.arange(start, end, device=self._device)[:, None]
             masks[window] = None if plain else self._mask(own, torch.arange(end, device=self._device), window)
-        blocks = self._tensor([chunk.memory.blocks[: -(-end // BLOCK)]])
-        return _Prompt(first, length, chunk.start, blocks, masks)
+        blocks = None if memory is None else self._tensor([memory.blocks[: -(-end // BLOCK)]])
+        return _Prompt(first, length, start, blocks, masks)
 
     def _mask(self, own: Tensor, places: Tensor, window: int | None) -> Tensor:
         """What is added to scores [queries, keys]: 0 where the query at `own` [queries, 1] sees a key of `places`.

@@ -1,4 +1,4 @@
-"""From logits to the next token of every row: penalties, bias, temperature, top_p and seeds; log-probabilities.
+"""From logits to the next token of every row: penalties, bias, structure, temperature, top_p, seeds; log-probabilities.
 
 What a row draws depends on its own logits and its own generator, never on its neighbours in the batch.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tailorbird.protocol.generation import GenerationRequest, TokenLogprob, TopLogprob
+from tailorbird.serving.structure import Guide, mask
 
 _GREEDY_BELOW = 1e-5  # vLLM's _SAMPLING_EPS: smaller temperatures overflow and mean greedy anyway
 _NUCLEUS_FIRST = 256  # likeliest tokens looked at before the whole vocabulary is sorted
@@ -28,6 +29,7 @@ class Sampler:
     bias_ids: Tensor | None
     bias_values: Tensor | None
     generator: torch.Generator | None
+    guide: Guide | None = None
     counts: dict[int, int] = field(default_factory=dict[int, int])
 
     @property
@@ -56,7 +58,7 @@ class Sampler:
             self.counts[token] = self.counts.get(token, 0) + 1
 
 
-def make_sampler(request: GenerationRequest, index: int, device: torch.device) -> Sampler:
+def make_sampler(request: GenerationRequest, index: int, device: torch.device, guide: Guide | None = None) -> Sampler:
     """The sampler of choice `index`; with a seed, choice i draws as a request of its own with seed + i would."""
     generator = None
     if request.temperature >= _GREEDY_BELOW:
@@ -74,6 +76,7 @@ def make_sampler(request: GenerationRequest, index: int, device: torch.device) -
         bias_ids=torch.tensor(list(bias), device=device) if bias else None,
         bias_values=torch.tensor(list(bias.values()), device=device) if bias else None,
         generator=generator,
+        guide=guide,
     )
 
 
@@ -83,6 +86,7 @@ def sample(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
     adjusted = [sampler.adjust(row) for sampler, row in zip(samplers, rows, strict=True)]
     if any(new is not old for new, old in zip(adjusted, rows, strict=True)):
         logits = torch.stack(adjusted)
+    logits = mask(logits, [sampler.guide for sampler in samplers])
     tokens: list[int] = logits.argmax(dim=-1).tolist()
     for nucleus in (False, True):
         drawn = [i for i, s in enumerate(samplers) if not s.greedy and (s.top_p < 1.0) == nucleus]

@@ -5,7 +5,8 @@
                   └───────────┘
 
 A sequence is its tokens and how many of them are computed. Prompts run in pieces beside the generating rows, so a long
-prompt never stops the others. The choices of one request compute their prompt once.
+prompt never stops the others. The choices of one request compute their prompt once; one of them waits at a time, so
+that a request of many choices takes turns with those behind it. Texts to embed run in packs between the steps.
 """
 
 from __future__ import annotations
@@ -14,100 +15,45 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from tailorbird.protocol.generation import FinishReason, GenerationChunk, GenerationRequest, TokenLogprob
+from tailorbird.protocol.generation import (
+    EmbeddingRequest,
+    FinishReason,
+    GenerationChunk,
+    GenerationRequest,
+    TokenLogprob,
+)
 from tailorbird.serving.adapters import LoadedAdapter
 from tailorbird.serving.forward import Chunk, Forward
-from tailorbird.serving.sampling import (
-    PromptLogprob,
-    Sampler,
-    make_sampler,
-    prompt_logprobs,
-    sample,
-    token_logprobs,
+from tailorbird.serving.pooling import TextQueue
+from tailorbird.serving.sampling import prompt_logprobs, sample, token_logprobs
+from tailorbird.serving.structure import Grammar
+from tailorbird.serving.tickets import (
+    Choice,
+    EngineStopped,
+    Limits,
+    Output,
+    Prompt,
+    PromptScores,
+    StepReport,
+    StructureBroken,
+    TextsTicket,
+    Ticket,
+    Vectors,
+    make_choices,
 )
-from tailorbird.serving.text import TextStream
 
 _SCORED_AT_ONCE = 64  # rows of full-vocabulary logits held in memory while a prompt is scored
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """`batch` sequences run at once; `step_tokens` prompt tokens run in one step beside the generating rows."""
-
-    batch: int = 32
-    step_tokens: int = 512
-
-
-@dataclass(frozen=True, slots=True)
-class PromptScores:
-    """One entry a prompt token, the first None. Comes before the request's first chunk."""
-
-    scores: list[PromptLogprob | None]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStopped:
-    """The engine stopped before the request was done."""
-
-
-Output = GenerationChunk | PromptScores | EngineStopped
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What one step did, for the metrics."""
-
-    running: int
-    waiting: int
-    batch: int
-    prompt_tokens: int
-    generated_tokens: int
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A submitted request; `sink` is called on the engine's thread and must return at once."""
-
-    request: GenerationRequest
-    adapter: LoadedAdapter | None
-    sink: Callable[[Output], None]
-    scores: list[PromptLogprob | None] = field(default_factory=list[PromptLogprob | None])
-    followers: list[_Sequence] = field(default_factory=list["_Sequence"])
-    unfinished: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Sequence:
-    ticket: Ticket
-    index: int
-    tokens: list[int]
-    sampler: Sampler
-    text: TextStream
-    memory: Any = None
-    computed: int = 0
-    generated: int = 0
-
-    @property
-    def pending(self) -> int:
-        return len(self.tokens) - self.computed
-
-    @property
-    def unscored(self) -> bool:
-        """Prompt scores are still to be made; they come with choice 0, and only once."""
-        request = self.ticket.request
-        return request.score_prompt and self.index == 0 and len(self.ticket.scores) < len(request.prompt)
-
-
-@dataclass(frozen=True, slots=True)
 class _Cancel:
-    ticket: Ticket
+    ticket: Ticket | TextsTicket
 
 
 class _Stop: ...
@@ -138,10 +84,11 @@ class Engine:
         self._device = device
         self._observe = observe
         self._on_failure = on_failure
-        self._inbox: queue.SimpleQueue[Ticket | _Cancel | _Stop] = queue.SimpleQueue()
-        self._waiting: deque[_Sequence] = deque()
-        self._running: list[_Sequence] = []  # oldest first
-        self._open: set[Ticket] = set()
+        self._inbox: queue.SimpleQueue[Ticket | TextsTicket | _Cancel | _Stop] = queue.SimpleQueue()
+        self._waiting: deque[Choice] = deque()
+        self._running: list[Choice] = []  # oldest first
+        self._texts = TextQueue(model, limits.step_tokens)
+        self._open: set[Ticket | TextsTicket] = set()
         self._closing = threading.Lock()
         self._closed = False
         self._stopping = False
@@ -160,18 +107,39 @@ class Engine:
         return self._closed and not self._stopping
 
     def submit(
-        self, request: GenerationRequest, adapter: LoadedAdapter | None, sink: Callable[[Output], None]
+        self,
+        request: GenerationRequest,
+        adapter: LoadedAdapter | None,
+        sink: Callable[[Output], None],
+        grammar: Grammar | None = None,
     ) -> Ticket:
-        """The request must fit the model: token ids in the vocabulary, prompt and max_tokens inside the context."""
-        ticket = Ticket(request, adapter, sink)
+        """The request must fit the model: token ids in the vocabulary, prompt and max_tokens inside the context.
+
+        `grammar` is the request's compiled structure.
+        """
+        ticket = Ticket(request, adapter, sink, grammar)
+        self._take_in(ticket)
+        return ticket
+
+    def embed(
+        self,
+        request: EmbeddingRequest,
+        adapter: LoadedAdapter | None,
+        sink: Callable[[Vectors | EngineStopped], None],
+    ) -> TextsTicket:
+        """Every text must fit the model and hold a token at least."""
+        ticket = TextsTicket(request, adapter, sink)
+        self._take_in(ticket)
+        return ticket
+
+    def _take_in(self, ticket: Ticket | TextsTicket) -> None:
         with self._closing:
             if not self._closed:
                 self._inbox.put(ticket)
-                return ticket
-        sink(EngineStopped())
-        return ticket
+                return
+        ticket.sink(EngineStopped())
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket | TextsTicket) -> None:
         """Frees what the request holds; nothing more reaches its sink once the running step is over."""
         self._inbox.put(_Cancel(ticket))
 
@@ -188,12 +156,14 @@ class Engine:
                 self._read_inbox()
                 if self._running or self._waiting:
                     self._step()
+                if self._texts:
+                    self._embed()
         finally:
             with self._closing:
                 self._closed = True
             while not self._inbox.empty():
                 message = self._inbox.get()
-                if isinstance(message, Ticket):
+                if isinstance(message, Ticket | TextsTicket):
                     self._open.add(message)
             for ticket in self._open:
                 ticket.sink(EngineStopped())
@@ -203,7 +173,7 @@ class Engine:
     def _read_inbox(self) -> None:
         """Takes every message there is; sleeps until one comes when there is nothing to run."""
         while not self._stopping:
-            idle = not (self._running or self._waiting)
+            idle = not (self._running or self._waiting or self._texts)
             if not idle and self._inbox.empty():
                 return
             if idle:
@@ -211,6 +181,9 @@ class Engine:
             message = self._inbox.get()
             if isinstance(message, Ticket):
                 self._admit(message)
+            elif isinstance(message, TextsTicket):
+                self._open.add(message)
+                self._texts.add(message)
             elif isinstance(message, _Cancel):
                 self._drop(message.ticket)
             else:
@@ -218,65 +191,102 @@ class Engine:
 
     def _admit(self, ticket: Ticket) -> None:
         request = ticket.request
-        sequences = [
-            _Sequence(
-                ticket,
-                index,
-                list(request.prompt),
-                make_sampler(request, index, self._device),
-                TextStream(self._tokenizer, request.prompt, request.stop),
-            )
-            for index in range(request.n)
-        ]
+        choices = make_choices(ticket, self._tokenizer, self._device)
         if request.score_prompt:
             ticket.scores.append(None)
             if len(request.prompt) == 1:  # nothing to compute
                 ticket.sink(PromptScores(ticket.scores))
         ticket.unfinished = request.n
-        ticket.followers = sequences[1:]
+        ticket.followers.extend(choices[1:])
         self._open.add(ticket)
-        self._waiting.append(sequences[0])
+        self._waiting.append(choices[0])
 
-    def _drop(self, ticket: Ticket) -> None:
+    def _drop(self, ticket: Ticket | TextsTicket) -> None:
         if ticket not in self._open:
             return
         self._open.discard(ticket)
+        if isinstance(ticket, TextsTicket):
+            self._texts.drop(ticket)
+            return
+        self._forget(ticket)
         for sequence in [s for s in self._running if s.ticket is ticket]:
             self._leave(sequence)
         self._waiting = deque(s for s in self._waiting if s.ticket is not ticket)
 
-    def _leave(self, sequence: _Sequence) -> None:
+    def _leave(self, sequence: Choice) -> None:
         self._running.remove(sequence)
         self._model.close(sequence.memory)
         sequence.memory = None
 
+    def _embed(self) -> None:
+        tokens, done = self._texts.run()
+        self._observe(StepReport(len(self._running), len(self._waiting), 0, 0, 0, tokens))
+        if done is not None:
+            self._open.discard(done)
+            done.sink(Vectors(done.vectors))
+
     def _step(self) -> None:
-        planned = self._plan()
+        planned, begun = self._plan()
         # Rows of one adapter side by side: their sum is one product.
         planned.sort(key=lambda item: id(item[0].ticket.adapter))
         chunks = [self._chunk(sequence, count) for sequence, count in planned]
-        rows = self._model.rows(chunks)
-        ready: list[tuple[_Sequence, int]] = []
+        rows = self._model.rows(chunks) if chunks else None
+        ready: list[Choice] = []
+        places: list[int] = []
         prompt_tokens = sum(count for sequence, count in planned if not sequence.generated)
         first = 0
         for (sequence, count), chunk in zip(planned, chunks, strict=True):
             end = first + chunk.wanted
-            if sequence.unscored:
+            if rows is not None and sequence.unscored:
                 self._score(sequence, rows[first:end], chunk)
             sequence.computed += count
             if not sequence.pending:
-                ready.append((sequence, end - 1))
-                if sequence.ticket.followers:
-                    ready += [(follower, end - 1) for follower in self._bring_in(sequence)]
+                ready.append(sequence)
+                places.append(end - 1)
             first = end
-        generated = [sequence for sequence, _ in ready]
+        logits = [prompt.logits for _, prompt in begun]
+        if rows is not None and ready:
+            logits.insert(0, self._model.logits(rows[places]))
+            self._keep_prompts(ready, logits[0])
+        ready += [sequence for sequence, _ in begun]
         if ready:
-            self._generate(generated, self._model.logits(rows[[row for _, row in ready]]))
-        self._observe(StepReport(len(self._running), len(self._waiting), len(planned), prompt_tokens, len(generated)))
+            self._generate(ready, logits[0] if len(logits) == 1 else torch.cat(logits))
+        self._observe(StepReport(len(self._running), len(self._waiting), len(planned), prompt_tokens, len(ready)))
 
-    def _plan(self) -> list[tuple[_Sequence, int]]:
-        """Sequences of this step and how many of their tokens run; all of them hold memory for it."""
-        planned: list[tuple[_Sequence, int]] = []
+    def _plan(self) -> tuple[list[tuple[Choice, int]], list[tuple[Choice, Prompt]]]:
+        """Sequences of this step and how many of their tokens run, and those that begin behind a computed prompt.
+
+        All of them hold memory for it.
+        """
+        planned: list[tuple[Choice, int]] = []
+        begun: list[tuple[Choice, Prompt]] = []
+        budget = self._plan_running(planned)
+        while self._waiting and len(self._running) < self._limits.batch and budget > 0:
+            sequence = self._waiting[0]
+            prompt = None if sequence.generated else sequence.ticket.prompt
+            if prompt is not None:
+                count, memory = 0, self._model.fork(prompt.memory, sequence.pending)
+            else:
+                count, memory = min(sequence.pending, budget), self._model.open()
+                memory = memory if self._model.reserve(memory, count) else None
+            if memory is None:
+                if self._running or not self._forget_one():
+                    break
+                continue  # what was kept for those that wait is all that is in the way
+            self._waiting.popleft()
+            sequence.memory = memory
+            self._running.append(sequence)
+            budget -= count
+            if prompt is None:
+                planned.append((sequence, count))
+            else:
+                sequence.computed = sequence.pending
+                begun.append((sequence, prompt))
+                self._queue_next(sequence.ticket)
+        return planned, begun
+
+    def _plan_running(self, planned: list[tuple[Choice, int]]) -> int:
+        """Adds the running sequences; the prompt tokens that may still be added to the step."""
         budget = self._limits.step_tokens
         place = 0
         while place < len(self._running):
@@ -288,35 +298,51 @@ class Engine:
                 planned.append((sequence, count))
                 budget -= count if sequence.pending > 1 else 0
                 place += 1
-            else:
+            elif not self._forget_one():
                 self._send_back(self._running[-1])
                 budget = min(budget, 0)  # whoever came in now would be the next to be sent back
-        while self._waiting and len(self._running) < self._limits.batch and budget > 0:
-            sequence = self._waiting[0]
-            count = min(sequence.pending, budget)
-            memory = self._model.open()
-            if not self._model.reserve(memory, count):
-                break
-            self._waiting.popleft()
-            sequence.memory = memory
-            self._running.append(sequence)
-            planned.append((sequence, count))
-            budget -= count
-        return planned
+        return budget
 
-    def _send_back(self, sequence: _Sequence) -> None:
+    def _keep_prompts(self, sequences: Sequence[Choice], logits: Tensor) -> None:
+        """The prompts that are computed now, and from which further choices shall start; without room, each anew."""
+        for row, sequence in enumerate(sequences):
+            ticket = sequence.ticket
+            if ticket.followers and not sequence.generated:
+                memory = self._model.fork(sequence.memory, sequence.computed)
+                if memory is not None:
+                    ticket.prompt = Prompt(memory, logits[row : row + 1])
+                self._queue_next(ticket)
+
+    def _queue_next(self, ticket: Ticket) -> None:
+        """The next choice queues up behind everybody; after the last one the prompt is needed no more."""
+        if ticket.followers:
+            self._waiting.append(ticket.followers.popleft())
+        else:
+            self._forget(ticket)
+
+    def _forget(self, ticket: Ticket) -> bool:
+        prompt, ticket.prompt = ticket.prompt, None
+        if prompt is not None:
+            self._model.close(prompt.memory)
+        return prompt is not None
+
+    def _forget_one(self) -> bool:
+        """Gives back the memory of one kept prompt; False when there is none."""
+        return any(self._forget(ticket) for ticket in self._open if isinstance(ticket, Ticket))
+
+    def _send_back(self, sequence: Choice) -> None:
         self._leave(sequence)
         sequence.computed = 0
         self._waiting.appendleft(sequence)
 
-    def _chunk(self, sequence: _Sequence, count: int) -> Chunk:
+    def _chunk(self, sequence: Choice, count: int) -> Chunk:
         start = sequence.computed
         wanted = int(count == sequence.pending)
         if sequence.unscored:
             wanted = count
         return Chunk(sequence.tokens[start : start + count], start, sequence.memory, sequence.ticket.adapter, wanted)
 
-    def _score(self, sequence: _Sequence, rows: Tensor, chunk: Chunk) -> None:
+    def _score(self, sequence: Choice, rows: Tensor, chunk: Chunk) -> None:
         """Row i of the chunk predicts the token behind it; those scored before a recomputation are skipped."""
         ticket = sequence.ticket
         prompt = ticket.request.prompt
@@ -330,24 +356,7 @@ class Engine:
         if len(ticket.scores) == len(prompt):
             ticket.sink(PromptScores(ticket.scores))
 
-    def _bring_in(self, leader: _Sequence) -> list[_Sequence]:
-        """The request's other choices start from the leader's prompt; those that find no room queue up in front."""
-        followers, leader.ticket.followers = leader.ticket.followers, []
-        ready: list[_Sequence] = []
-        for place, follower in enumerate(followers):
-            memory = None
-            if len(self._running) < self._limits.batch:
-                memory = self._model.fork(leader.memory, leader.computed)
-            if memory is None:
-                self._waiting.extendleft(reversed(followers[place:]))
-                break
-            follower.memory = memory
-            follower.computed = leader.computed
-            self._running.append(follower)
-            ready.append(follower)
-        return ready
-
-    def _generate(self, sequences: Sequence[_Sequence], logits: Tensor) -> None:
+    def _generate(self, sequences: Sequence[Choice], logits: Tensor) -> None:
         """Draws one token for each row of logits [sequences, vocab] and passes it on."""
         tokens = sample(logits, [sequence.sampler for sequence in sequences])
         asked = [i for i, s in enumerate(sequences) if s.ticket.request.top_logprobs is not None]
@@ -356,9 +365,14 @@ class Engine:
             rows = [i for i in asked if sequences[i].ticket.request.top_logprobs == top]
             found |= zip(rows, token_logprobs(logits[rows], [tokens[i] for i in rows], top or 0), strict=True)
         for i, (sequence, token) in enumerate(zip(sequences, tokens, strict=True)):
-            self._pass_on(sequence, token, found.get(i))
+            fault = "" if sequence.guide is None else sequence.guide.fault
+            if fault and sequence.ticket in self._open:
+                self._drop(sequence.ticket)
+                sequence.ticket.sink(StructureBroken(fault))
+            elif sequence.ticket in self._open:  # not dropped a row before
+                self._pass_on(sequence, token, found.get(i))
 
-    def _pass_on(self, sequence: _Sequence, token: int, logprob: TokenLogprob | None) -> None:
+    def _pass_on(self, sequence: Choice, token: int, logprob: TokenLogprob | None) -> None:
         ticket, request = sequence.ticket, sequence.ticket.request
         sequence.generated += 1
         sequence.tokens.append(token)
@@ -367,7 +381,9 @@ class Engine:
             reason: FinishReason | None = "stop"
         else:
             text = sequence.text.push(token)
-            if sequence.text.stopped:
+            if sequence.guide is not None:
+                sequence.guide.take(token)
+            if sequence.text.stopped or (sequence.guide is not None and sequence.guide.finished):
                 reason = "stop"
             elif sequence.generated == request.max_tokens:
                 reason = "length"

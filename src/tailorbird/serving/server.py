@@ -1,4 +1,4 @@
-"""The engine's HTTP interface, in vLLM's words: completions over token ids, adapters loaded while it runs."""
+"""The engine's HTTP interface, in vLLM's words: completions and embeddings of token ids, adapters loaded as it runs."""
 
 from __future__ import annotations
 
@@ -10,53 +10,30 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from tokenizers import Tokenizer
 
-from tailorbird.protocol.generation import GenerationChunk, GenerationRequest
+from tailorbird.protocol.generation import EmbeddingRequest, GenerationChunk, GenerationRequest, Structure
 from tailorbird.serving import wire
 from tailorbird.serving.adapters import LoadedAdapter, LoadRefused, Registry
+from tailorbird.serving.fields import BodyRefused
 from tailorbird.serving.forward import Forward
-from tailorbird.serving.scheduler import Engine, EngineStopped, Output, PromptScores, StepReport
+from tailorbird.serving.metrics import Metrics
+from tailorbird.serving.scheduler import Engine
+from tailorbird.serving.structure import Compiler, Grammar, StructureRefused
+from tailorbird.serving.tickets import EngineStopped, Output, PromptScores, StructureBroken, Vectors
 
 _STOP_SECONDS = 1.0  # for open answers, and again for the engine's running step
-
-
-class Metrics:
-    """What the engine did, for Prometheus. `observe` is called once a step on the engine's thread."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._collectors = CollectorRegistry()
-        to, name = self._collectors, "tailorbird_engine_{}".format
-        self._running = Gauge(name("requests_running"), "Sequences being computed", registry=to)
-        self._waiting = Gauge(name("requests_waiting"), "Sequences waiting for room", registry=to)
-        self._prompt = Counter(name("prompt_tokens"), "Prompt tokens computed", registry=to)
-        self._generated = Counter(name("generated_tokens"), "Tokens generated", registry=to)
-        sizes = (1, 2, 4, 8, 16, 32, 64, 128)
-        self._batch = Histogram(name("batch_size"), "Sequences in a step", registry=to, buckets=sizes)
-        loaded = Gauge(name("adapters_loaded"), "Adapters in memory", registry=to)
-        loaded.set_function(lambda: len(registry.loaded()))
-
-    def observe(self, report: StepReport) -> None:
-        self._running.set(report.running)
-        self._waiting.set(report.waiting)
-        if report.batch:
-            self._batch.observe(report.batch)
-            self._prompt.inc(report.prompt_tokens)
-            self._generated.inc(report.generated_tokens)
-
-    def render(self) -> bytes:
-        return generate_latest(self._collectors)
 
 
 class _Gone(Exception):
@@ -74,6 +51,7 @@ class Api:
     engine: Engine
     model: Forward
     tokenizer: Tokenizer
+    compiler: Compiler
     registry: Registry
     metrics: Metrics
     served_name: str
@@ -86,16 +64,18 @@ class Api:
             Route("/metrics", self.show_metrics),
             Route("/v1/models", self.list_models),
             Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/embeddings", self.embed, methods=["POST"]),
             Route("/v1/load_lora_adapter", self.load_adapter, methods=["POST"]),
             Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
         ]
-        handlers: dict[Any, Any] = {wire.BodyRefused: _refused, _Gone: _gone, _Stopped: _stopped}
+        handlers: dict[Any, Any] = {BodyRefused: _refused, _Gone: _gone, _Stopped: _stopped}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
         self.engine.start()
         yield
+        self.compiler.close()
         await asyncio.to_thread(self.engine.stop, _STOP_SECONDS)
 
     async def health(self, request: Request) -> Response:
@@ -112,11 +92,11 @@ class Api:
     async def load_adapter(self, request: Request) -> Response:
         body = wire.read_load(await _json(request))
         if body.name == self.served_name:
-            raise wire.BodyRefused(f"'{body.name}' is the base model's name.", "lora_name")
+            raise BodyRefused(f"'{body.name}' is the base model's name.", "lora_name")
         try:
             await asyncio.to_thread(self.registry.load, body.name, body.path, replace=body.replace)
         except LoadRefused as error:
-            raise wire.BodyRefused(str(error), "lora_path") from error
+            raise BodyRefused(str(error), "lora_path") from error
         return Response(f"Success: LoRA adapter '{body.name}' added successfully.", media_type="text/plain")
 
     async def unload_adapter(self, request: Request) -> Response:
@@ -130,17 +110,51 @@ class Api:
             await _json(request), vocab=self.model.vocab, context=self.model.context
         )
         adapter = self._adapter(asked.model)
-        answer = _Answer(self, asked, presentation, adapter)
+        grammar = None if asked.structure is None else await self._compile(asked.structure)
+        answer = _Answer(self, asked, presentation, adapter, grammar)
         if presentation.stream:
             return StreamingResponse(answer.stream(), media_type="text/event-stream")
-        work = asyncio.create_task(answer.whole())
-        gone = asyncio.create_task(_disconnected(request))
+        return await _unless_gone(request, answer.whole())
+
+    async def embed(self, request: Request) -> Response:
+        asked, base64_wanted = wire.read_embedding(
+            await _json(request), vocab=self.model.vocab, context=self.model.context
+        )
+        adapter = self._adapter(asked.model)
+        return await _unless_gone(request, self._embed(asked, adapter, base64_wanted))
+
+    async def _embed(
+        self, asked: EmbeddingRequest, adapter: LoadedAdapter | None, base64_wanted: bool
+    ) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Queue[Vectors | EngineStopped] = asyncio.Queue()
+        ticket = self.engine.embed(
+            asked, adapter, lambda out: loop.call_soon_threadsafe(outcome.put_nowait, out) and None
+        )
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return JSONResponse(await work) if work.done() else Response(status_code=499)
+            found = await outcome.get()
         finally:
-            work.cancel()
-            gone.cancel()
+            self.engine.cancel(ticket)
+        if isinstance(found, EngineStopped):
+            raise _Stopped("The engine stopped before the texts were embedded.")
+        data = await asyncio.to_thread(wire.write_embeddings, found.vectors, base64_wanted=base64_wanted)
+        return {
+            "id": f"embd-{uuid.uuid4().hex}",
+            "object": "list",
+            "created": int(time.time()),
+            "model": asked.model,
+            "data": data,
+            "usage": wire.usage(sum(len(text) for text in asked.inputs), 0),
+        }
+
+    async def _compile(self, structure: Structure) -> Grammar:
+        """Raises BodyRefused with llguidance's reason."""
+        self.metrics.count_structured()
+        try:
+            # Shielded: whoever hangs up must not take the grammar from others who wait for the same one.
+            return await asyncio.shield(asyncio.wrap_future(self.compiler.compile(structure)))
+        except StructureRefused as error:
+            raise BodyRefused(f"{wire.STRUCTURED}: {error}", wire.STRUCTURED) from error
 
     def _adapter(self, name: str) -> LoadedAdapter | None:
         if name == self.served_name:
@@ -162,12 +176,18 @@ class _Answer:
     """One completion on its way: the engine's outputs, brought to the event loop, written as JSON."""
 
     def __init__(
-        self, api: Api, asked: GenerationRequest, presentation: wire.Presentation, adapter: LoadedAdapter | None
+        self,
+        api: Api,
+        asked: GenerationRequest,
+        presentation: wire.Presentation,
+        adapter: LoadedAdapter | None,
+        grammar: Grammar | None,
     ) -> None:
         self._api = api
         self._asked = asked
         self._presentation = presentation
         self._adapter = adapter
+        self._grammar = grammar
         self._outputs: asyncio.Queue[Output] = asyncio.Queue()
         self._completion_tokens = 0
         self._scores: PromptScores | None = None
@@ -201,6 +221,8 @@ class _Answer:
                     yield _event(self._envelope | {"choices": [writer.write()]})
         except _Stopped as error:  # the status line is long gone: the error is an event, as in vLLM
             yield _event(wire.error_body(503, str(error)))
+        except BodyRefused as error:
+            yield _event(wire.error_body(400, str(error), error.param))
         else:
             if self._presentation.include_usage:
                 yield _event(self._envelope | {"choices": [], "usage": self._usage()})
@@ -216,13 +238,15 @@ class _Answer:
         def sink(output: Output) -> None:
             loop.call_soon_threadsafe(self._outputs.put_nowait, output)
 
-        ticket = self._api.engine.submit(self._asked, self._adapter, sink)
+        ticket = self._api.engine.submit(self._asked, self._adapter, sink, self._grammar)
         unfinished = self._asked.n
         try:
             while unfinished:
                 output = await self._outputs.get()
                 if isinstance(output, EngineStopped):
                     raise _Stopped("The engine stopped before the answer was complete.")
+                if isinstance(output, StructureBroken):
+                    raise BodyRefused(f"{wire.STRUCTURED}: {output.reason}", wire.STRUCTURED)
                 if isinstance(output, PromptScores):
                     self._scores = output
                     continue
@@ -238,9 +262,9 @@ async def _json(request: Request) -> Any:
     try:
         return json.loads(await request.body())
     except ClientDisconnect as error:
-        raise wire.BodyRefused("The body broke off.") from error
+        raise BodyRefused("The body broke off.") from error
     except ValueError as error:
-        raise wire.BodyRefused(f"The body is not JSON: {error}") from error
+        raise BodyRefused(f"The body is not JSON: {error}") from error
 
 
 async def _disconnected(request: Request) -> None:
@@ -249,12 +273,24 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
+    """The answer, or nothing once the client hung up: then the work is cancelled."""
+    answering = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(await answering) if answering.done() else Response(status_code=499)
+    finally:
+        answering.cancel()
+        gone.cancel()
+
+
 def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, separators=(',', ':'), ensure_ascii=False)}\n\n"
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    param = error.param if isinstance(error, wire.BodyRefused) else None
+    param = error.param if isinstance(error, BodyRefused) else None
     return JSONResponse(wire.error_body(400, str(error), param), status_code=400)
 
 
@@ -282,7 +318,9 @@ class _Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket; port 0 picks a free one. Raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named so that asyncio turns Nagle's algorithm off: with it every token would wait for the client's
+    # delayed acknowledgement of the one before.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     return listener

@@ -60,6 +60,10 @@ class StockModel:
     def close(self, memory: Any) -> None:
         """The cache is garbage once the scheduler lets go of it."""
 
+    @property
+    def held(self) -> tuple[int, int]:
+        return 0, 0
+
     def rows(self, chunks: Sequence[Chunk]) -> Tensor:
         """The rows are logits already: models differ in what they do behind the head."""
         wanted = [self._run(chunk) for chunk in chunks]
@@ -68,12 +72,19 @@ class StockModel:
     def logits(self, rows: Tensor) -> Tensor:
         return rows.float()
 
+    def pool(self, texts: Sequence[list[int]], adapter: LoadedAdapter | None) -> Tensor:
+        self._adapter = adapter
+        states = [self._model.base_model(input_ids=self._row(text), use_cache=False)[0][0] for text in texts]
+        return torch.stack([state.float().mean(0) for state in states])
+
+    def _row(self, tokens: list[int]) -> Tensor:
+        return torch.tensor([tokens], device=self._device)
+
     def _run(self, chunk: Chunk) -> Tensor:
         self._adapter = chunk.adapter
-        ids = torch.tensor([chunk.tokens], device=self._device)
         places = torch.arange(chunk.start, chunk.start + len(chunk.tokens), device=self._device)[None]
         result = self._model(
-            input_ids=ids,
+            input_ids=self._row(chunk.tokens),
             position_ids=places,
             past_key_values=chunk.memory,
             use_cache=True,

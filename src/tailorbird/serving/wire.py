@@ -1,28 +1,42 @@
-"""vLLM's JSON bodies in and out: a completion body into a GenerationRequest, its outputs into choices, errors.
+"""vLLM's JSON bodies in and out: completions and embeddings asked for, their answers, adapters, errors.
 
 Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html and OpenAI's completions reference.
 """
 
 from __future__ import annotations
 
-import math
+import base64
+import json
+import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tailorbird.protocol.generation import GenerationChunk, GenerationRequest, TokenLogprob
+from tailorbird.protocol.generation import (
+    EmbeddingRequest,
+    GenerationChunk,
+    GenerationRequest,
+    Structure,
+    TokenLogprob,
+)
+from tailorbird.serving.fields import BodyRefused, Fields, is_integer
 from tailorbird.serving.sampling import PromptLogprob
 
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20  # vLLM's default max_logprobs
-
-
-class BodyRefused(Exception):
-    """The body asks for what the engine does not do; the message names the field `param`."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+MAX_TEXTS = 2048  # of one embedding request, as OpenAI's
+STRUCTURED = "structured_outputs"
+_FORMS = {
+    "json": "must be a JSON schema: an object, or one as text.",
+    "json_object": "must be true.",
+    "regex": "must be a regular expression.",
+    "choice": "must be a list of non-empty strings.",
+    "grammar": "must be a grammar in llguidance's dialect of Lark.",
+}
+_STRUCTURES = tuple(_FORMS)
+# What ends a regular expression in Lark; escaped pairs are skipped, so that nothing is escaped twice.
+_ENDS_REGEX = re.compile(r"\\.|/|\n", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +56,9 @@ def error_body(status: int, message: str, param: str | None = None) -> dict[str,
 
 def read_completion(body: object, *, vocab: int, context: int) -> tuple[GenerationRequest, Presentation]:
     """Raises BodyRefused naming the field that is unknown, of the wrong type or outside its range."""
-    fields = _Fields(body)
+    fields = Fields(body)
     stream = fields.boolean("stream")
-    options = _Fields(fields.take("stream_options", {}), "stream_options.")
+    options = Fields(fields.take("stream_options", {}), "stream_options.")
     presentation = Presentation(
         stream=stream,
         include_usage=options.boolean("include_usage"),
@@ -67,6 +81,7 @@ def read_completion(body: object, *, vocab: int, context: int) -> tuple[Generati
         logit_bias=fields.bias(vocab),
         top_logprobs=fields.optional_integer("logprobs", 0, min(MAX_TOP_LOGPROBS, vocab)),
         score_prompt=fields.optional_integer("prompt_logprobs", 0, 0) is not None,
+        structure=_structure(fields.take(STRUCTURED, None)),
     )
     fields.finish()
     if request.top_p == 0.0:
@@ -83,6 +98,89 @@ def read_completion(body: object, *, vocab: int, context: int) -> tuple[Generati
     return request, presentation
 
 
+def _structure(given: Any) -> Structure | None:
+    """vLLM's `structured_outputs`: one of json, json_object, regex, choice and grammar."""
+    if given is None:
+        return None
+    fields = Fields(given, f"{STRUCTURED}.")
+    kinds = [kind for kind in _STRUCTURES if kind in fields.given()]
+    if len(kinds) != 1:
+        raise BodyRefused(f"{STRUCTURED} must hold exactly one of {', '.join(_STRUCTURES)}.", STRUCTURED)
+    value = fields.take(kinds[0], None)
+    fields.finish()
+    match kinds[0], value:
+        case "json", dict():
+            return Structure("json_schema", json.dumps(value))
+        case "json", str() if _is_object(value):
+            return Structure("json_schema", value)
+        case "json_object", True:
+            return Structure("json_object")
+        case "regex", str() if value:
+            return Structure("grammar", f"start: /{_ENDS_REGEX.sub(_escape, value)}/")
+        case "choice", list() if value and all(isinstance(text, str) and text for text in cast(list[Any], value)):
+            return Structure("grammar", "start: " + " | ".join(json.dumps(text) for text in cast(list[str], value)))
+        case "grammar", str() if value:
+            return Structure("grammar", value)
+        case _:
+            raise BodyRefused(f"{STRUCTURED}.{kinds[0]} {_FORMS[kinds[0]]}", STRUCTURED)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _escape(found: re.Match[str]) -> str:
+    return {"/": "\\/", "\n": "\\n"}.get(found[0], found[0])
+
+
+def read_embedding(body: object, *, vocab: int, context: int) -> tuple[EmbeddingRequest, bool]:
+    """The request and whether base64 is wanted. Raises BodyRefused."""
+    fields = Fields(body)
+    model = fields.text("model")
+    given = fields.take("input", None)
+    form = fields.take("encoding_format", "float")
+    if form not in ("float", "base64"):
+        raise BodyRefused("encoding_format must be float or base64.", "encoding_format")
+    fields.finish()
+    texts: list[Any] = cast(list[Any], given) if isinstance(given, list) else []
+    if texts and not isinstance(texts[0], list):
+        texts = [texts]
+    if not 0 < len(texts) <= MAX_TEXTS:
+        raise BodyRefused(f"input must be a list of token ids or up to {MAX_TEXTS} such lists.", "input")
+    for place, text in enumerate(texts):
+        if not _is_text(text, vocab):
+            raise BodyRefused(f"input[{place}] must be a non-empty list of token ids below {vocab}.", "input")
+        if len(text) > context:
+            raise BodyRefused(
+                f"This model's maximum context length is {context} tokens. However, input[{place}] has {len(text)}.",
+                "input",
+            )
+    return EmbeddingRequest(model, texts), form == "base64"
+
+
+def _is_text(value: object, vocab: int) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(is_integer(token) and 0 <= token < vocab for token in cast(list[Any], value))
+    )
+
+
+def write_embeddings(vectors: Sequence[list[float]], *, base64_wanted: bool) -> list[dict[str, Any]]:
+    """Items of `data`; base64 is of float32, little-endian."""
+    return [
+        {"index": index, "object": "embedding", "embedding": _pack(vector) if base64_wanted else vector}
+        for index, vector in enumerate(vectors)
+    ]
+
+
+def _pack(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+
+
 @dataclass(frozen=True, slots=True)
 class LoadBody:
     name: str
@@ -91,100 +189,18 @@ class LoadBody:
 
 
 def read_load(body: object) -> LoadBody:
-    fields = _Fields(body)
+    fields = Fields(body)
     load = LoadBody(fields.text("lora_name"), fields.text("lora_path"), fields.boolean("load_inplace"))
     fields.finish()
     return load
 
 
 def read_unload(body: object) -> str:
-    fields = _Fields(body)
+    fields = Fields(body)
     name = fields.text("lora_name")
     fields.optional_integer("lora_int_id", 0, 2**31)  # vLLM's own clients may send it; the name decides
     fields.finish()
     return name
-
-
-class _Fields:
-    """A JSON object whose fields are taken one by one; null counts as absent; what is left at the end is refused."""
-
-    def __init__(self, body: object, prefix: str = "") -> None:
-        if not isinstance(body, dict):
-            raise BodyRefused(f"{prefix.rstrip('.') or 'The body'} must be a JSON object.", prefix.rstrip(".") or None)
-        self._left = {k: v for k, v in cast(dict[str, Any], body).items() if v is not None}
-        self._prefix = prefix
-
-    def take(self, name: str, default: Any) -> Any:
-        return self._left.pop(name, default)
-
-    def finish(self) -> None:
-        if self._left:
-            names = ", ".join(self._prefix + name for name in sorted(self._left))
-            raise BodyRefused(f"Unknown or unsupported field(s): {names}.", self._prefix + sorted(self._left)[0])
-
-    def text(self, name: str) -> str:
-        value = self.take(name, "")
-        if not isinstance(value, str) or not value:
-            raise BodyRefused(f"{self._prefix}{name} must be a non-empty string.", name)
-        return value
-
-    def boolean(self, name: str) -> bool:
-        value = self.take(name, False)
-        if not isinstance(value, bool):
-            raise BodyRefused(f"{self._prefix}{name} must be true or false.", self._prefix + name)
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        value = self.take(name, default)
-        if not _is_number(value) or not low <= value <= high:
-            raise BodyRefused(f"{name} must be a number from {low:g} to {high:g}.", name)
-        return float(value)
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        value = self.take(name, default)
-        if not _is_integer(value) or not low <= value <= high:
-            raise BodyRefused(f"{name} must be a whole number from {low} to {high}.", name)
-        return value
-
-    def optional_integer(self, name: str, low: int, high: int) -> int | None:
-        return self.integer(name, low, low, high) if name in self._left else None
-
-    def token_ids(self, name: str, vocab: int, *, required: bool = False) -> list[int]:
-        value = self.take(name, [])
-        good = isinstance(value, list) and all(
-            _is_integer(token) and 0 <= token < vocab for token in cast(list[Any], value)
-        )
-        if not good or (required and not value):
-            raise BodyRefused(f"{name} must be one list of token ids below {vocab}.", name)
-        return value
-
-    def stops(self) -> list[str]:
-        value = self.take("stop", [])
-        stops = cast(list[Any], [value] if isinstance(value, str) else value)
-        if not isinstance(value, str | list) or not all(isinstance(stop, str) and stop for stop in stops):
-            raise BodyRefused("stop must be a non-empty string or a list of them.", "stop")
-        return stops
-
-    def bias(self, vocab: int) -> dict[int, float]:
-        value = self.take("logit_bias", {})
-        if not isinstance(value, dict):
-            raise BodyRefused("logit_bias must be an object of token ids and numbers.", "logit_bias")
-        bias: dict[int, float] = {}
-        for token, change in cast(dict[str, Any], value).items():
-            if not (token.isascii() and token.isdigit() and int(token) < vocab):
-                raise BodyRefused(f"logit_bias: {token[:40]!r} is not a token id below {vocab}.", "logit_bias")
-            if not _is_number(change) or not -100 <= change <= 100:
-                raise BodyRefused(f"logit_bias: the value of {token} must be from -100 to 100.", "logit_bias")
-            bias[int(token)] = float(change)
-        return bias
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 @dataclass(slots=True)

@@ -19,17 +19,17 @@ from tailorbird.training import TrainingError
 
 log = logging.getLogger("tailorbird.training")
 
-EXIT_WITH_PARENT = "--exit-with-parent"
+EXIT_WITH_PARENT = "--exit-with-parent="
 
 
 def main(arguments: list[str]) -> int:
-    tied = EXIT_WITH_PARENT in arguments
-    paths = [argument for argument in arguments if argument != EXIT_WITH_PARENT]
-    if len(paths) != 1:
-        sys.stderr.write(f"usage: python -m tailorbird.training plan.json [{EXIT_WITH_PARENT}]\n")
+    tied = [argument.removeprefix(EXIT_WITH_PARENT) for argument in arguments if argument.startswith(EXIT_WITH_PARENT)]
+    paths = [argument for argument in arguments if not argument.startswith("--")]
+    if len(paths) != 1 or len(arguments) != 1 + len(tied) or not all(pid.isdecimal() for pid in tied):
+        sys.stderr.write(f"usage: python -m tailorbird.training plan.json [{EXIT_WITH_PARENT}PID]\n")
         return 2
-    if tied:
-        end_with_parent()
+    for pid in tied:
+        end_with_parent(int(pid))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     stop = _StopSignal()
     plan_path = Path(paths[0])

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tailorbird.dataset.records import Record
+from tailorbird.dataset.records import PreferencePair, Record
 from tailorbird.dataset.render import Rendered, Renderer, RenderError
 from tailorbird.dataset.validate import DatasetError, load_records
 from tailorbird.protocol.training import TrainPlan
@@ -27,6 +27,28 @@ _PASS_COST = 64
 
 class ExampleRenderer(Protocol):
     def render_example(self, record: Record) -> Rendered: ...
+
+    def render_pair(self, pair: PreferencePair) -> tuple[Rendered, Rendered]: ...
+
+
+class Sample(Protocol):
+    """What a batch is made of: one line of a file."""
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def length(self) -> int:
+        """Padded tokens it takes in a micro-batch where it is the longest."""
+        ...
+
+    @property
+    def token_count(self) -> int:
+        """Tokens it is charged with: all given ones, not only the trained."""
+        ...
+
+
+SampleT = TypeVar("SampleT", bound=Sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +64,36 @@ class Example:
     def length(self) -> int:
         """Tokens that must pass through the model: those before the last trained one; no other can change the loss."""
         return self.positions[-1]
+
+    @property
+    def token_count(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One line of a preference file: the same prompt before two outputs. Its sides share a micro-batch.
+
+    `reference` holds the summed log-probabilities of the preferred and the other output before the first step, in
+    nats; not a number until they are known.
+    """
+
+    line: int
+    preferred: Example
+    non_preferred: Example
+    reference: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def length(self) -> int:
+        return 2 * max(self.preferred.length, self.non_preferred.length)
+
+    @property
+    def token_count(self) -> int:
+        return self.preferred.token_count + self.non_preferred.token_count
+
+    @property
+    def sides(self) -> tuple[Example, Example]:
+        return self.preferred, self.non_preferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,81 +111,116 @@ class MicroBatch:
 
 
 @dataclass(slots=True)
-class RunData:
-    """The examples of a run and which of them belong to which step."""
+class RunData(Generic[SampleT]):
+    """The samples of a run and which of them belong to which step."""
 
     plan: TrainPlan
-    training: list[Example]
-    validation: list[Example]
+    training: list[SampleT]
+    validation: list[SampleT]
     steps_per_epoch: int
     total_steps: int
     epoch_tokens: int
     _order: tuple[int, list[list[int]]] = (0, [])  # the batches of the epoch in hand
 
     @classmethod
-    def load(cls, plan: TrainPlan) -> RunData:
+    def load(cls, plan: TrainPlan, read: Reader[SampleT]) -> RunData[SampleT]:
+        """Renders both files of the plan with its base's template; raises TrainingError when one cannot be trained."""
         at = None if plan.rendered_at is None else datetime.fromisoformat(plan.rendered_at)
         renderer = Renderer.from_folder(plan.base_model, now=datetime.now if at is None else lambda: at)
         if renderer.template_hash != plan.template_hash:
             raise TrainingError(
                 "template_changed", "The base model's chat template has changed since the job was created."
             )
-        training = load_examples(plan.training_file, renderer, max_tokens=plan.max_tokens, name="training file")
-        validation: list[Example] = []
+        training = read(plan.training_file, renderer, plan.max_tokens, "training file")
+        validation: list[SampleT] = []
         if plan.validation_file:
-            validation = load_examples(
-                plan.validation_file, renderer, max_tokens=plan.max_tokens, name="validation file"
-            )
+            validation = read(plan.validation_file, renderer, plan.max_tokens, "validation file")
         steps_per_epoch = math.ceil(len(training) / plan.batch_size)
-        epoch_tokens = sum(len(example.token_ids) for example in training)
+        epoch_tokens = sum(sample.token_count for sample in training)
         return cls(plan, training, validation, steps_per_epoch, steps_per_epoch * plan.n_epochs, epoch_tokens)
 
     def epoch(self, step: int) -> int:
         return (step - 1) // self.steps_per_epoch + 1
 
-    def batch(self, step: int) -> list[Example]:
+    def batch(self, step: int) -> list[SampleT]:
         epoch = self.epoch(step)
         if self._order[0] != epoch:
             order = epoch_order(len(self.training), seed=self.plan.seed, epoch=epoch)
             self._order = (epoch, cut(order, self.plan.batch_size))
         return [self.training[i] for i in self._order[1][(step - 1) % self.steps_per_epoch]]
 
-    def validation_batch(self, step: int) -> list[Example]:
-        """As many examples as a training batch, going round the validation file in its own order."""
+    def validation_batch(self, step: int) -> list[SampleT]:
+        """As many samples as a training batch, going round the validation file in its own order."""
         batches = cut(range(len(self.validation)), self.plan.batch_size)
         return [self.validation[i] for i in batches[(step - 1) % len(batches)]] if batches else []
 
 
-def load_examples(path: str | Path, renderer: ExampleRenderer, *, max_tokens: int, name: str) -> list[Example]:
-    """Reads, renders and measures every line of the file that customers know as `name` ("training file").
+Reader = Callable[[str, ExampleRenderer, int, str], list[SampleT]]
+"""Reads, renders and measures every line of a file: its path, the renderer, the longest example in tokens and the name
+customers know it by ("training file"). Raises TrainingError naming the line of the first sample that is invalid, too
+long or has nothing to train on."""
 
-    Raises TrainingError naming the line of the first example that is invalid, too long or has nothing to train on.
-    """
-    try:
-        records = load_records(path)
-    except DatasetError as error:
-        raise TrainingError("invalid_file", f"The {name} is not valid: {error}") from error
+
+def load_examples(path: str, renderer: ExampleRenderer, max_tokens: int, name: str) -> list[Example]:
+    """The lines of a supervised file."""
     examples: list[Example] = []
-    for line, record in records:
-        try:
-            rendered = renderer.render_example(record)
-        except RenderError as error:
-            raise TrainingError("invalid_file", f"Line {line} of the {name}: {error}") from error
-        count = len(rendered.token_ids)
-        if count > max_tokens:
+    for line, record in _records(path, name):
+        place = f"Line {line} of the {name}"
+        if isinstance(record, PreferencePair):
             raise TrainingError(
-                "example_too_long",
-                f"Line {line} of the {name} has {count} tokens, more than the limit of {max_tokens}.",
+                "wrong_kind", f"{place} is a preference pair: the method supervised takes chat or prompt examples."
             )
-        examples.append(_example(line, rendered, name))
+        with _refusals(place):
+            rendered = renderer.render_example(record)
+        examples.append(_example(line, rendered, max_tokens, place))
     return examples
 
 
-def _example(line: int, rendered: Rendered, name: str) -> Example:
+def load_pairs(path: str, renderer: ExampleRenderer, max_tokens: int, name: str) -> list[Pair]:
+    """The lines of a preference file; each side must fit on its own."""
+    pairs: list[Pair] = []
+    for line, record in _records(path, name):
+        place = f"Line {line} of the {name}"
+        if not isinstance(record, PreferencePair):
+            raise TrainingError(
+                "wrong_kind",
+                f"{place} is no preference pair: the method dpo takes 'input', 'preferred_output' and "
+                "'non_preferred_output'.",
+            )
+        with _refusals(place):
+            sides = renderer.render_pair(record)
+        preferred, non_preferred = (
+            _example(line, side, max_tokens, f"{place}, {key},")
+            for side, key in zip(sides, ("preferred_output", "non_preferred_output"), strict=True)
+        )
+        pairs.append(Pair(line, preferred, non_preferred))
+    return pairs
+
+
+def _records(path: str, name: str) -> list[tuple[int, Record]]:
+    try:
+        return load_records(path)
+    except DatasetError as error:
+        raise TrainingError("invalid_file", f"The {name} is not valid: {error}") from error
+
+
+@contextmanager
+def _refusals(place: str) -> Generator[None]:
+    """Gives the template's refusal of one line its place in the file."""
+    try:
+        yield
+    except RenderError as error:
+        raise TrainingError("invalid_file", f"{place}: {error}") from error
+
+
+def _example(line: int, rendered: Rendered, max_tokens: int, place: str) -> Example:
+    count = len(rendered.token_ids)
+    if count > max_tokens:
+        raise TrainingError("example_too_long", f"{place} has {count} tokens, more than the limit of {max_tokens}.")
     # The first token has nothing before it, so no model can be trained to predict it.
     trained = [(i, weight) for i, weight in enumerate(rendered.weights) if weight > 0 and i > 0]
     if not trained:
-        raise TrainingError("invalid_file", f"Line {line} of the {name} has no token to train on.")
+        raise TrainingError("invalid_file", f"{place} has no token to train on.")
     positions, weights = zip(*trained, strict=True)
     return Example(line, tuple(rendered.token_ids), positions, weights)
 
@@ -149,13 +236,13 @@ def cut(order: Sequence[int], size: int) -> list[list[int]]:
     return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
 
-def micro_batches(examples: Iterable[Example], *, token_limit: int) -> list[list[Example]]:
+def micro_batches(samples: Iterable[SampleT], *, token_limit: int) -> list[list[SampleT]]:
     """Groups an optimizer batch so that padding and passes together cost least.
 
-    A group's padded size stays within `token_limit` unless it is a single example. Neighbours in length share a group,
+    A group's padded size stays within `token_limit` unless it is a single sample. Neighbours in length share a group,
     so an exact search is a shortest path over the sorted lengths.
     """
-    ordered = sorted(examples, key=lambda example: (-example.length, example.line))
+    ordered = sorted(samples, key=lambda sample: (-sample.length, sample.line))
     best: list[float] = [0.0] + [float("inf")] * len(ordered)  # best[i]: cheapest grouping of the first i
     start_of = [0] * (len(ordered) + 1)
     for end in range(1, len(ordered) + 1):
@@ -166,7 +253,7 @@ def micro_batches(examples: Iterable[Example], *, token_limit: int) -> list[list
             cost = best[start] + padded + _PASS_COST
             if cost < best[end]:
                 best[end], start_of[end] = cost, start
-    groups: list[list[Example]] = []
+    groups: list[list[SampleT]] = []
     end = len(ordered)
     while end > 0:
         groups.append(ordered[start_of[end] : end])

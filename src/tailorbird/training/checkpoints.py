@@ -138,19 +138,20 @@ class EventLog:
 
 
 class Results:
-    """The run's results.csv: one row a step, in Azure's columns; a cell is empty where nothing was computed."""
+    """The run's results.csv: one row a step; a cell is empty where nothing was computed."""
 
-    def __init__(self, run_folder: Path, steps: Iterable[Step]) -> None:
+    def __init__(self, run_folder: Path, steps: Iterable[Step], columns: tuple[str, ...] = RESULT_COLUMNS) -> None:
         """Writes the file anew from `steps`, so a row torn by a kill is whole again."""
         self.path = run_folder / RESULTS_FILE
+        self._columns = columns
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(RESULT_COLUMNS)
-        text.writelines(_result_row(step) for step in steps)
+        csv.writer(text, lineterminator="\n").writerow(columns)
+        text.writelines(self._row(step) for step in steps)
         replace_file(self.path, text.getvalue().encode("ascii"))
         self._file = self.path.open("a", encoding="ascii", newline="")
 
     def append(self, step: Step) -> None:
-        self._file.write(_result_row(step))
+        self._file.write(self._row(step))
         self._file.flush()
 
     def close(self) -> None:
@@ -158,10 +159,9 @@ class Results:
         os.fsync(self._file.fileno())
         self._file.close()
 
-
-def _result_row(step: Step) -> str:
-    values = [step.step, *(getattr(step.metrics, column) for column in RESULT_COLUMNS[1:])]
-    return ",".join("" if value is None else repr(value) for value in values) + "\n"
+    def _row(self, step: Step) -> str:
+        values = [step.step, *(getattr(step.metrics, column) for column in self._columns[1:])]
+        return ",".join("" if value is None else repr(value) for value in values) + "\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,13 @@ import resource
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 
-from tailorbird.lm.adapter import AdapterError, load_adapter, save_adapter
-from tailorbird.lm.loading import BaseModelError, load_base
-from tailorbird.lm.lora import (
-    LoraError,
-    LoraSpec,
-    adapter_state,
-    all_linear,
-    attach,
-    load_adapter_state,
-    lora_parameters,
-)
+from tailorbird.lm.adapter import load_adapter
+from tailorbird.lm.lora import load_adapter_state
 from tailorbird.protocol.training import (
     ADAPTER_FOLDER,
     CHECKPOINT_FOLDER,
@@ -39,26 +29,25 @@ from tailorbird.protocol.training import (
     Step,
     TrainPlan,
     probes_to_json,
+    result_columns,
 )
 from tailorbird.training import TrainingError
-from tailorbird.training.batches import Example, RunData, epoch_order
 from tailorbird.training.checkpoints import (
     EventLog,
     Results,
-    ResumePoint,
     load_resume_point,
     plan_fingerprint,
     replace_file,
     save_resume_point,
 )
-from tailorbird.training.losses import Score, accumulate_gradients, evaluate, example_logprobs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from tailorbird.training.losses import example_logprobs
+from tailorbird.training.methods import Figures, Method, load_method
+from tailorbird.training.trainee import Trainee
 
 log = logging.getLogger(__name__)
 
 _LOG_EVERY = 10  # steps
+_MEASURED_TOKENS = 1_000_000  # of the first batches, by which the memory of all is estimated
 
 
 def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) -> Finished | Interrupted:
@@ -75,13 +64,12 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
     with closing(log_of_run) as events, _torch_settings(plan):
         if events.finished:
             return events.finished
-        data = RunData.load(plan)
-        trainee = _Trainee.build(plan)
+        method = load_method(plan)
+        data = method.data
+        trainee = Trainee.build(plan)
         fingerprint = plan_fingerprint(plan, data.epoch_tokens)
         point = load_resume_point(folder, fingerprint)
-        if point and events.covers(point.step):
-            trainee.restore(point)
-        else:
+        if point and not events.covers(point.step):
             point = None
         done, seconds_before = (point.step, point.seconds) if point else (0, 0.0)
 
@@ -91,28 +79,43 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
                 folder, trainee.resume_point(step, seconds_before + time.monotonic() - began), fingerprint
             )
 
-        events.append(_started(data, trainee, done))
-        with closing(Results(folder, events.steps)) as results:
+        def save_checkpoint(event: Step, *, epoch_end: bool) -> None:
+            if not events.has_checkpoint(event.step):
+                path = folder / CHECKPOINT_FOLDER / f"step-{event.step}"
+                trainee.save_adapter(path)
+                events.append(CheckpointSaved(event.step, event.epoch, str(path), event.metrics, epoch_end))
+
+        def interrupt(step: int) -> Interrupted:
+            if step:
+                save_checkpoint(next(event for event in events.steps if event.step == step), epoch_end=False)
+            save(step)
+            interrupted = Interrupted(step)
+            events.append(interrupted)
+            return interrupted
+
+        events.append(_started(method, trainee, done))
+        if not method.prepare(trainee.trained, fingerprint, stop_requested):
+            interrupted = Interrupted(done)  # the saved state, if there is one, is not in the model yet
+            events.append(interrupted)
+            return interrupted
+        if point:
+            trainee.restore(point)
+        with closing(Results(folder, events.steps, result_columns(plan.method))) as results:
             for step in range(done + 1, data.total_steps + 1):
                 if stop_requested():
-                    save(step - 1)
-                    interrupted = Interrupted(step - 1)
-                    events.append(interrupted)
-                    return interrupted
-                event = _step(plan, data, trainee, step)
+                    return interrupt(step - 1)
+                event = _step(plan, method, trainee, step)
                 if events.append(event):
                     results.append(event)
                 _report(event)
                 ends_epoch = step % data.steps_per_epoch == 0
-                if ends_epoch and not events.has_checkpoint(step):
-                    path = folder / CHECKPOINT_FOLDER / f"step-{step}"
-                    trainee.save_adapter(path)
-                    events.append(CheckpointSaved(step, event.epoch, str(path), event.metrics))
+                if ends_epoch:
+                    save_checkpoint(event, epoch_end=True)
                 if ends_epoch or step % plan.save_every == 0:
                     save(step)
         adapter = folder / ADAPTER_FOLDER
         trainee.save_adapter(adapter)
-        replace_file(folder / PROBES_FILE, _probes(plan, data, trainee, adapter).encode("ascii"))
+        replace_file(folder / PROBES_FILE, _probes(method, trainee, adapter).encode("ascii"))
         finished = Finished(
             steps=data.total_steps,
             trained_tokens=data.epoch_tokens * plan.n_epochs,
@@ -120,7 +123,10 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
             adapter_path=str(adapter),
             results_path=str(results.path),
             probes_path=str(folder / PROBES_FILE),
-            notes={"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)},
+            notes={
+                "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+                **trainee.notes(),
+            },
         )
         events.append(finished)
         events.sync()
@@ -142,7 +148,8 @@ def learning_rate(plan: TrainPlan, step: int, total_steps: int) -> float:
             return plan.learning_rate
 
 
-def _started(data: RunData, trainee: _Trainee, resumed_step: int) -> Started:
+def _started(method: Method[Any], trainee: Trainee, resumed_step: int) -> Started:
+    data = method.data
     return Started(
         total_steps=data.total_steps,
         steps_per_epoch=data.steps_per_epoch,
@@ -150,19 +157,20 @@ def _started(data: RunData, trainee: _Trainee, resumed_step: int) -> Started:
         epoch_tokens=data.epoch_tokens,
         trained_parameters=sum(parameter.numel() for parameter in trainee.parameters),
         resumed_step=resumed_step,
+        notes=trainee.plan_memory(method.batches(_MEASURED_TOKENS)),
     )
 
 
-def _step(plan: TrainPlan, data: RunData, trainee: _Trainee, step: int) -> Step:
+def _step(plan: TrainPlan, method: Method[Any], trainee: Trainee, step: int) -> Step:
     """One optimizer step on one batch, and the validation that belongs to it."""
-    batch = data.batch(step)
+    data = method.data
     rate = learning_rate(plan, step, data.total_steps)
     trainee.optimizer.zero_grad(set_to_none=True)
-    train = accumulate_gradients(trainee.model, batch, token_limit=plan.micro_batch_tokens)
+    train = method.train(trainee.trained, step)
     limit = plan.max_grad_norm if plan.max_grad_norm > 0 else math.inf
     norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, limit, foreach=True)
-    if not (math.isfinite(train.nll) and torch.isfinite(norm)):
-        lines = ", ".join(str(example.line) for example in batch)
+    if not (math.isfinite(train.loss) and torch.isfinite(norm)):
+        lines = ", ".join(str(sample.line) for sample in data.batch(step))
         raise TrainingError(
             "not_finite",
             f"Training diverged: loss {train.loss} and gradient norm {norm.item()} at step {step} with learning rate "
@@ -172,21 +180,19 @@ def _step(plan: TrainPlan, data: RunData, trainee: _Trainee, step: int) -> Step:
         group["lr"] = rate
     trainee.optimizer.step()
 
-    def valid(examples: list[Example]) -> Score | None:
-        return evaluate(trainee.model, examples, token_limit=plan.micro_batch_tokens) if examples else None
-
+    valid = method.validate(trainee.trained, step)
     ends_epoch = step % data.steps_per_epoch == 0
     return Step(
         step=step,
         total_steps=data.total_steps,
         epoch=data.epoch(step),
         learning_rate=rate,
-        tokens=sum(len(example.token_ids) for example in batch),
-        metrics=_metrics(train, valid(data.validation_batch(step)), valid(data.validation) if ends_epoch else None),
+        tokens=sum(sample.token_count for sample in data.batch(step)),
+        metrics=_metrics(train, valid, method.validate_all(trainee.trained) if ends_epoch else None),
     )
 
 
-def _metrics(train: Score, valid: Score | None, full: Score | None) -> Metrics:
+def _metrics(train: Figures, valid: Figures | None, full: Figures | None) -> Metrics:
     return Metrics(
         train_loss=train.loss,
         train_mean_token_accuracy=train.accuracy,
@@ -194,58 +200,20 @@ def _metrics(train: Score, valid: Score | None, full: Score | None) -> Metrics:
         valid_mean_token_accuracy=valid.accuracy if valid else None,
         full_valid_loss=full.loss if full else None,
         full_valid_mean_token_accuracy=full.accuracy if full else None,
+        train_reward_accuracy=train.reward_accuracy,
+        train_reward_margin=train.reward_margin,
+        valid_reward_accuracy=valid.reward_accuracy if valid else None,
+        valid_reward_margin=valid.reward_margin if valid else None,
+        full_valid_reward_accuracy=full.reward_accuracy if full else None,
+        full_valid_reward_margin=full.reward_margin if full else None,
     )
 
 
-@dataclass(slots=True)
-class _Trainee:
-    """The frozen base with its adapter, and the optimizer of the adapter's parameters."""
-
-    model: PreTrainedModel
-    spec: LoraSpec
-    base_name: str
-    parameters: list[torch.nn.Parameter]
-    optimizer: torch.optim.Optimizer
-
-    @classmethod
-    def build(cls, plan: TrainPlan) -> _Trainee:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = load_base(plan.base_model, dtype=getattr(torch, plan.dtype), device=device)
-            initial = load_adapter(plan.initial_adapter) if plan.initial_adapter else None
-            spec = initial.spec if initial else all_linear(model, rank=plan.lora_rank, alpha=plan.lora_alpha)
-            if (spec.rank, spec.alpha) != (plan.lora_rank, plan.lora_alpha):
-                raise LoraError(f"the first adapter has rank {spec.rank} and alpha {spec.alpha}, not the plan's")
-            attach(model, spec, plan.seed)
-            if initial:
-                load_adapter_state(model, initial.tensors)
-        except (BaseModelError, LoraError, AdapterError) as error:
-            raise TrainingError("model_unusable", "The model to train could not be loaded.") from error
-        parameters = lora_parameters(model)
-        optimizer = torch.optim.AdamW(
-            parameters, lr=plan.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=plan.weight_decay, fused=True
-        )
-        return cls(model, spec, Path(plan.base_model).name, parameters, optimizer)
-
-    def save_adapter(self, folder: Path) -> None:
-        save_adapter(folder, adapter_state(self.model), self.spec, self.base_name)
-
-    def resume_point(self, step: int, seconds: float) -> ResumePoint:
-        return ResumePoint(step, seconds, adapter_state(self.model), self.optimizer.state_dict(), torch.get_rng_state())
-
-    def restore(self, point: ResumePoint) -> None:
-        load_adapter_state(self.model, point.adapter)
-        self.optimizer.load_state_dict(point.optimizer)
-        torch.set_rng_state(point.random_state)
-
-
-def _probes(plan: TrainPlan, data: RunData, trainee: _Trainee, adapter: Path) -> str:
+def _probes(method: Method[Any], trainee: Trainee, adapter: Path) -> str:
     """The log-probabilities the engine must reproduce, computed with the adapter as it lies on disk."""
     load_adapter_state(trainee.model, load_adapter(adapter).tensors)
-    order = epoch_order(len(data.training), seed=plan.seed, epoch=1)
-    examples = [data.training[i] for i in order[: plan.probe_count]]
     return probes_to_json(
-        [Probe(list(e.token_ids), list(e.positions), example_logprobs(trainee.model, e)) for e in examples]
+        [Probe(list(e.token_ids), list(e.positions), example_logprobs(trainee.model, e)) for e in method.probes()]
     )
 
 

@@ -108,12 +108,12 @@ def test_a_service_principal_comes_back_with_what_it_was_granted(store: SqlStore
     user = Assignment(Role.OPENAI_USER, LOCAL.resource_id)
     principal = ServicePrincipal("app", "object", "ci", "digest", (owner,))
     with store.begin() as session:
-        session.accounts.add_service_principal(principal)
-        session.accounts.add_assignment("object", user)
-        session.accounts.add_assignment("somebody else", Assignment(Role.CONTRIBUTOR, "/subscriptions/77"))
+        session.identities.add_service_principal(principal)
+        session.identities.add_assignment("object", user)
+        session.identities.add_assignment("somebody else", Assignment(Role.COGNITIVE_CONTRIBUTOR, "/subscriptions/77"))
     with store.begin() as session:
-        assert session.accounts.service_principal("app") == replace(principal, assignments=(owner, user))
-        assert session.accounts.service_principal("object") is None
+        assert session.identities.service_principal("app") == replace(principal, assignments=(owner, user))
+        assert session.identities.service_principal("object") is None
 
 
 def test_granting_twice_is_granting_once(store: SqlStore) -> None:
@@ -121,10 +121,10 @@ def test_granting_twice_is_granting_once(store: SqlStore) -> None:
     again = Assignment(Role.OPENAI_USER, LOCAL.resource_id.upper() + "/")
     other_role = Assignment(Role.OPENAI_CONTRIBUTOR, LOCAL.resource_id)
     with store.begin() as session:
-        session.accounts.add_service_principal(ServicePrincipal("app", "object", "ci", "digest"))
+        session.identities.add_service_principal(ServicePrincipal("app", "object", "ci", "digest"))
         for assignment in (once, once, again, other_role):
-            session.accounts.add_assignment("object", assignment)
-        found = session.accounts.service_principal("app")
+            session.identities.add_assignment("object", assignment)
+        found = session.identities.service_principal("app")
     assert found is not None
     assert found.assignments == (once, other_role)
 
@@ -132,10 +132,10 @@ def test_granting_twice_is_granting_once(store: SqlStore) -> None:
 def test_an_app_id_is_taken_once(store: SqlStore) -> None:
     principal = ServicePrincipal("app", "object", "ci", "digest")
     with store.begin() as session:
-        session.accounts.add_service_principal(principal)
+        session.identities.add_service_principal(principal)
         with pytest.raises(AlreadyThere):
-            session.accounts.add_service_principal(replace(principal, secret_digest="stolen"))
-        assert session.accounts.service_principal("app") == principal
+            session.identities.add_service_principal(replace(principal, secret_digest="stolen"))
+        assert session.identities.service_principal("app") == principal
 
 
 def test_the_first_value_of_a_secret_stays(store: SqlStore) -> None:

@@ -73,7 +73,7 @@ def test_deployments_are_listed_by_name(store: SqlStore) -> None:
     names = ["b", "A-2", "a_1", "C", "a.0"]
     with store.begin() as session:
         for name in names:
-            session.deployments.add(replace(MENU, name=name))
+            session.deployments.add(replace(MENU, name=name, checkpoint_id=None))
         assert [d.name for d in session.deployments.list("acct")] == ["A-2", "a.0", "a_1", "b", "C"]
 
 
@@ -109,8 +109,9 @@ def test_the_deployment_of_a_checkpoint_is_found_in_any_account(store: SqlStore)
 
 
 def test_unfinished_deployments_of_every_account_are_found(store: SqlStore) -> None:
-    states = {state: replace(MENU, name=str(state), state=state) for state in ProvisioningState}
-    foreign = replace(MENU, account_id="other")
+    plain = replace(MENU, checkpoint_id=None)
+    states = {state: replace(plain, name=str(state), state=state) for state in ProvisioningState}
+    foreign = replace(plain, account_id="other")
     with store.begin() as session:
         for deployment in [*states.values(), foreign]:
             session.deployments.add(deployment)
@@ -119,3 +120,37 @@ def test_unfinished_deployments_of_every_account_are_found(store: SqlStore) -> N
             states[ProvisioningState.DELETING],
             foreign,
         ]
+
+
+def test_a_checkpoint_is_served_once_whoever_writes_first(store: SqlStore) -> None:
+    with store.begin() as session:
+        session.deployments.add(MENU)
+        with pytest.raises(AlreadyThere):
+            session.deployments.add(replace(MENU, name="second"))
+        with pytest.raises(AlreadyThere):
+            session.deployments.add(replace(MENU, account_id="other"))
+        session.deployments.add(replace(MENU, name="second", checkpoint_id="ftchkpt-2"))
+    with pytest.raises(AlreadyThere), store.begin() as session:
+        session.deployments.save(replace(MENU, name="second"))
+    with store.begin() as session:
+        session.deployments.save(replace(MENU, state=ProvisioningState.DELETING))
+        session.deployments.save(replace(MENU, name="second"))
+
+
+def test_what_the_clock_ends_is_found_in_every_account(store: SqlStore) -> None:
+    before, after = NOON - timedelta(seconds=1), NOON + timedelta(seconds=1)
+    plain = replace(MENU, name="plain", checkpoint_id=None)
+    used = replace(MENU, name="used", checkpoint_id="ftchkpt-2", last_used_at=NOON + timedelta(days=1))
+    late = replace(MENU, name="late", checkpoint_id="ftchkpt-3", created_at=after)
+    leaving = replace(MENU, name="leaving", checkpoint_id="ftchkpt-4", state=ProvisioningState.DELETING)
+    trial = replace(MENU, name="trial", account_id="other", checkpoint_id="ftchkpt-5", sku_name="DeveloperTier")
+    trial = replace(trial, last_used_at=NOON + timedelta(days=9))
+    with store.begin() as session:
+        for deployment in (MENU, plain, used, late, leaving, trial):
+            session.deployments.add(deployment)
+        assert session.deployments.expired(after, None) == [MENU]
+        assert session.deployments.expired(before, None) == []
+        assert session.deployments.expired(None, after) == [trial]
+        assert session.deployments.expired(None, before) == []
+        assert session.deployments.expired(after, after) == [MENU, trial]
+        assert session.deployments.expired(None, None) == []

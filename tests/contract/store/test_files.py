@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tailorbird.domain.files import File, FileStatus, Purpose
+from tailorbird.domain.access import Account
+from tailorbird.domain.files import File, FileImport, FileStatus, Purpose
+from tailorbird.domain.jobs import JobStatus
 from tailorbird.infra.store import SqlStore
-from tailorbird.service.ports import AlreadyThere
+from tailorbird.service.ports import AlreadyThere, FileCount
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -131,3 +135,106 @@ def test_unfinished_files_of_every_account_are_found(store: SqlStore) -> None:
         assert session.files.unfinished() == waiting
         session.files.save(replace(waiting[0], status=FileStatus.ERROR))
         assert session.files.unfinished() == waiting[1:]
+
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_file_past_its_expiry_is_not_there_but_kept(store: SqlStore, clock: Any) -> None:
+    add(store, a_file(1, expires_at=clock.now() + HOUR), a_file(2))
+    assert listed(store) == ([2, 1], False)
+    clock.pass_seconds(3600)
+    assert listed(store) == ([2], False)
+    with store.begin() as session:
+        assert session.files.get("acct", a_file(1).id) is None
+        assert session.files.kept("acct", a_file(1).id) is not None
+        assert session.files.kept("other", a_file(1).id) is None
+
+
+def test_files_of_a_purpose_are_counted_with_their_bytes(store: SqlStore, clock: Any) -> None:
+    add(
+        store,
+        a_file(1),
+        a_file(2, bytes=5),
+        a_file(3, purpose=Purpose.BATCH),
+        a_file(4, account_id="other"),
+        a_file(5, expires_at=clock.now()),
+    )
+    with store.begin() as session:
+        assert session.files.count("acct", "fine-tune") == FileCount(2, 6_000_000_005)
+        assert session.files.count("acct", "vision") == FileCount(0, 0)
+
+
+def test_two_who_add_and_count_at_once_see_each_other(store: SqlStore) -> None:
+    with store.begin() as session:
+        session.accounts.add(Account("acct", "sub", "rg", "a", "local", "OpenAI", "k1", "k2", NOON))
+    seen: list[int] = []
+    counted, may_end = threading.Event(), threading.Event()
+
+    def second() -> None:
+        counted.wait(5)
+        with store.begin() as session:
+            session.files.add(a_file(2))
+            seen.append(session.files.count("acct", "fine-tune").files)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with store.begin() as session:
+        session.files.add(a_file(1))
+        seen.append(session.files.count("acct", "fine-tune").files)
+        counted.set()
+        may_end.wait(0.1)
+    thread.join(10)
+    assert seen == [1, 2]
+
+
+def test_expired_files_of_every_account_are_found_unless_an_unended_job_uses_them(
+    store: SqlStore, clock: Any, a_job: Callable[..., Any]
+) -> None:
+    now = clock.now()
+    add(
+        store,
+        a_file(1, expires_at=now),
+        a_file(2, expires_at=now - HOUR, account_id="other"),
+        a_file(3, expires_at=now + HOUR),
+        a_file(4),
+        a_file(5, expires_at=now - HOUR),
+        a_file(6, expires_at=now - HOUR),
+        a_file(7, expires_at=now - HOUR, account_id="other"),
+    )
+    job = a_job(training_file=a_file(5).id, validation_file=a_file(6).id)
+    with store.begin() as session:
+        session.jobs.add(job)
+        # Another account's file of the same id cannot be, but a job that names one must not hold it.
+        session.jobs.add(a_job(2, training_file=a_file(7).id))
+        assert {file.id for file in session.files.expired(now, 10)} == {a_file(n).id for n in (1, 2, 7)}
+        assert len(session.files.expired(now, 2)) == 2
+        session.jobs.save(replace(job, status=JobStatus.FAILED), owner=None)
+        assert {file.id for file in session.files.expired(now, 10)} == {a_file(n).id for n in (1, 2, 5, 6, 7)}
+
+
+def an_import(number: int) -> FileImport:
+    return FileImport(a_file(number).id, "acct", "https://example.com/a?sig=s", 0, None)
+
+
+def test_an_import_moves_on_only_from_where_it_stands(store: SqlStore) -> None:
+    row = an_import(1)
+    with store.begin() as session:
+        session.imports.add(row)
+        session.imports.add(an_import(2))
+        assert session.imports.get(row.file_id) == row
+        assert session.imports.advance(row, received=0, version='"v"')
+        assert not session.imports.advance(row, received=10, version='"v"'), "another was faster"
+        row = replace(row, version='"v"')
+        assert session.imports.advance(row, received=10, version='"v"')
+        assert session.imports.unfinished() == [replace(row, received=10), an_import(2)]
+        assert session.imports.delete(row.file_id)
+        assert not session.imports.delete(row.file_id)
+        assert not session.imports.advance(replace(row, received=10), received=11, version='"v"')
+
+
+def test_a_file_that_is_still_fetched_is_not_unfinished_work_for_a_judge(store: SqlStore) -> None:
+    add(store, a_file(1), a_file(2))
+    with store.begin() as session:
+        session.imports.add(an_import(1))
+        assert session.files.unfinished() == [a_file(2)]

@@ -6,11 +6,10 @@ import asyncio
 import dataclasses
 import itertools
 import json
-import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +21,18 @@ import uvicorn
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tailorbird.api.app import Addresses, Services, create_app
+from tailorbird.api.listen import bind
 from tailorbird.domain.access import Account
+from tailorbird.domain.safety import Category, Scores, Severity, Thresholds
 from tailorbird.infra.blobs import ObstoreBlobs, open_blobs
+from tailorbird.infra.journal import FileJournals
+from tailorbird.infra.sandbox import Bubblewrap
 from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
+from tailorbird.infra.web import HttpWeb
 from tailorbird.protocol.generation import (
+    EmbeddingRequest,
+    Embeddings,
     Generation,
     GenerationChoice,
     GenerationChunk,
@@ -36,21 +42,49 @@ from tailorbird.protocol.generation import (
 )
 from tailorbird.service.access import Access
 from tailorbird.service.adapters import Adapters
+from tailorbird.service.asking import ChatAsker
+from tailorbird.service.audit import Audit
 from tailorbird.service.chat import Chat
+from tailorbird.service.completions import StoredCompletions
+from tailorbird.service.copies import Copies
 from tailorbird.service.deployments import Deployments
+from tailorbird.service.embeddings import Embedder
+from tailorbird.service.evals import Evals
+from tailorbird.service.evals.running import EvalRuns
 from tailorbird.service.files import Files
+from tailorbird.service.filtering import ContentFilter
+from tailorbird.service.graders import Graders
+from tailorbird.service.imports import Imports
+from tailorbird.service.inference import Inference
 from tailorbird.service.jobs import Jobs
 from tailorbird.service.models import Catalogue, Models, load_catalogue
-from tailorbird.service.ports import AdapterUnknown, EngineDown
+from tailorbird.service.ports import AdapterUnknown, EngineDown, ModeratorDown
+from tailorbird.service.prompts import Prompts
+from tailorbird.service.rates import Rates
+from tailorbird.service.sharing import Sharing
+from tailorbird.service.uploads import Uploads
+from tailorbird.service.usage import Cost
+from tailorbird.service.usage.budgets import Budgets
+from tailorbird.service.usage.estimates import Estimator
+from tailorbird.service.usage.hosting import HostingMeter
+from tailorbird.service.usage.prices import load_prices
+from tailorbird.service.usage.reports import Reports
+from tailorbird.service.usage.tokens import TokenMeter
 
+PRICES = Path(__file__).parents[3] / "src" / "tailorbird" / "prices.toml"
 MAX_BYTES = 1_000_000
+MAX_PART_BYTES = 400_000
 CONTEXT = 256
 
 TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if tools %}<|system|>Tools:{% for tool in tools %} {{ tool.function.name }}{% endfor %}<|end|>{% endif %}"
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}"
+    '<|call|>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}<|/call|>'
+    "{% endfor %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SPECIALS = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>")
+SPECIALS = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>", "<|call|>", "<|/call|>")
 
 CATALOGUE = """
 [base.tiny]
@@ -68,6 +102,11 @@ fine_tune_until = 2098-01-01
 [model."babbage-002"]
 base = "tiny"
 chat = false
+
+[model."text-embedding-3-small"]
+base = "tiny"
+chat = false
+embeddings = true
 """
 
 
@@ -89,7 +128,10 @@ class ScriptedEngine:
 
     tokenizer: Tokenizer
     reply: str = "Hello there!"
+    replies: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]])
+    """By choice, a text and the log-probability of each of its tokens."""
     asked: list[GenerationRequest] = field(default_factory=list[GenerationRequest])
+    embedded: list[EmbeddingRequest] = field(default_factory=list[EmbeddingRequest])
     loaded: set[str] = field(default_factory=lambda: {"tiny"})
     failure: Exception | None = None
     break_after: int | None = None
@@ -100,6 +142,8 @@ class ScriptedEngine:
     async def complete(self, request: GenerationRequest) -> Generation:
         self._accept(request)
         await self._sleep()
+        if self.replies:
+            return self._scripted(request)
         tokens = self._tokens(request)
         reason = "length" if len(tokens) == request.max_tokens else "stop"
         choices = [
@@ -122,6 +166,14 @@ class ScriptedEngine:
                 yield GenerationChunk(index, self.tokenizer.decode(one), one, self._logprobs(one, request), reason)
         finally:
             self.closed += 1
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Of length 1, and told apart by the number of tokens."""
+        self.embedded.append(request)
+        if self.failure is not None:
+            raise self.failure
+        vectors = [[0.6, 0.8 if len(ids) % 2 else -0.8, 0.0, 0.0] for ids in request.inputs]
+        return Embeddings(vectors, sum(map(len, request.inputs)))
 
     async def load_adapter(self, name: str, folder: Path) -> None:
         self.loaded.add(name)
@@ -152,11 +204,31 @@ class ScriptedEngine:
     def _tokens(self, request: GenerationRequest) -> list[int]:
         return self.tokenizer.encode(self.reply).ids[: request.max_tokens]
 
+    def _scripted(self, request: GenerationRequest) -> Generation:
+        choices: list[GenerationChoice] = []
+        for index in range(request.n):
+            text, logprob = self.replies[index]
+            tokens = self.tokenizer.encode(text).ids
+            scores = None if request.top_logprobs is None else [TokenLogprob(token, logprob) for token in tokens]
+            choices.append(GenerationChoice(index, text, tokens, "stop", scores))
+        return Generation(choices, len(request.prompt), sum(len(choice.token_ids) for choice in choices))
+
     def _logprobs(self, tokens: list[int], request: GenerationRequest) -> list[TokenLogprob] | None:
         if request.top_logprobs is None:
             return None
         others = [TopLogprob(other, -1.0 - other) for other in range(request.top_logprobs)]
         return [TokenLogprob(token, -0.5, others) for token in tokens]
+
+
+class WordModerator:
+    """Finds `violence` where a text says "forbidden", low where it says "rude"; is down where it says "outage"."""
+
+    async def score(self, texts: Sequence[str]) -> list[Scores]:
+        if any("outage" in text for text in texts):
+            raise ModeratorDown("gone")
+        safe = dict.fromkeys(Category, Severity.SAFE)
+        found = ((Severity.HIGH, "forbidden"), (Severity.LOW, "rude"), (Severity.SAFE, ""))
+        return [safe | {Category.VIOLENCE: next(s for s, word in found if word in text)} for text in texts]
 
 
 class WallClock:
@@ -203,14 +275,48 @@ def build_services(
     def new_hex() -> str:
         return uuid.uuid4().hex
 
-    deployments = Deployments(store, Adapters(blobs, folder / "adapters"), engine, catalogue, clock)
-    services = Services(
-        access=Access(store, clock, new_hex),
-        files=Files(store, blobs, clock, new_hex, MAX_BYTES),
-        jobs=Jobs(store, catalogue, clock, new_hex, 20),
-        models=Models(store, blobs, catalogue),
+    prices = load_prices(PRICES)
+    deployments = Deployments(store, Adapters(blobs, folder / "adapters"), engine, catalogue, clock, prices=prices)
+    jobs = Jobs(store, catalogue, clock, new_hex, 20, prices=prices)
+    cost = Cost(
+        tokens=TokenMeter(store, prices, FileJournals(folder / "usage"), clock),
+        hosting=HostingMeter(store, prices, clock),
+        budgets=Budgets(store, prices, clock),
+        estimator=Estimator(store, blobs, catalogue, jobs.draft, prices),
+        reports=Reports(store, prices),
         deployments=deployments,
-        chat=Chat(catalogue, deployments, clock, new_hex),
+        charge_seconds=0.05,
+    )
+    access = Access(store, clock, new_hex)
+    files = Files(store, blobs, clock, new_hex, MAX_BYTES)
+    web = HttpWeb(private=True)
+    models = Models(store, blobs, catalogue, clock)
+    content = ContentFilter(store, WordModerator(), Thresholds.parse("medium"))
+    inference = Inference(catalogue, deployments, Rates(clock), clock, new_hex, cost.tokens, content)
+    stored = StoredCompletions(store)
+    chat = Chat(inference, stored)
+    asker = ChatAsker(chat)
+    graders = Graders(asker, Bubblewrap(allowed=False))
+    services = Services(
+        access=access,
+        audit=Audit(store),
+        files=files,
+        imports=Imports(store, blobs, clock, new_hex, files, web, pause=lambda seconds: None),
+        uploads=Uploads(store, blobs, clock, new_hex, files, MAX_BYTES, max_part_bytes=MAX_PART_BYTES),
+        jobs=jobs,
+        cost=cost,
+        models=models,
+        deployments=deployments,
+        chat=chat,
+        prompts=Prompts(inference),
+        embedder=Embedder(inference),
+        stored=stored,
+        graders=graders,
+        evals=Evals(store, graders, clock, new_hex),
+        eval_runs=EvalRuns(store, blobs, graders, asker, clock),
+        sharing=Sharing(
+            store, access, Copies(store, Adapters(blobs, folder / "adapters"), catalogue, clock), models, clock
+        ),
         addresses=Addresses("http://data.test", "https://control.test"),
     )
     return services, catalogue
@@ -235,8 +341,7 @@ class live:  # noqa: N801 - used as a with-statement's word
     """The app on a free port, in a thread of its own."""
 
     def __init__(self, app: object) -> None:
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = bind("127.0.0.1", 0)
         config = uvicorn.Config(cast(Any, app), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
@@ -337,9 +442,10 @@ def chat_lines() -> Callable[[int], bytes]:
 
 
 @pytest.fixture
-def deployed(world: World, account: Account) -> str:
-    """A deployment of the plain chat model, ready."""
+def deployed(world: World, account: Account) -> Iterator[str]:
+    """A deployment of the plain chat model, ready; gone afterwards, as all tests share one subscription's quota."""
     name = "dep"
     world.services.deployments.create(account, name, model_name="gpt-4o-mini", by="test")
     asyncio.run(world.services.deployments.provision(account.id, name))
-    return name
+    yield name
+    asyncio.run(world.services.deployments.delete(account.id, name))

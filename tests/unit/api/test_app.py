@@ -24,7 +24,7 @@ def test_health_is_503_without_the_database(world, http, monkeypatch):
 
 
 def test_an_unknown_path_is_the_surface_s_404(call):
-    for method, path in (("GET", "/nothing"), ("PUT", "/files"), ("GET", "/chat/completions")):
+    for method, path in (("GET", "/nothing"), ("PUT", "/files"), ("GET", "/completions")):
         answer = call(method, path)
         assert answer.status_code == 404, (method, path, answer.text)
         if call.is_openai:

@@ -29,10 +29,10 @@ def token(world, account):
         app, oid = f"app-{role}-{account.id}", f"oid-{role}-{account.id}"
         access: Access = world.services.access
         with world.store.begin() as tx:
-            tx.accounts.add_service_principal(ServicePrincipal(app, oid, "p", hashlib.sha256(b"s").hexdigest()))
-            tx.accounts.add_assignment(oid, Assignment(role, account.resource_id))
+            tx.identities.add_service_principal(ServicePrincipal(app, oid, "p", hashlib.sha256(b"s").hexdigest()))
+            tx.identities.add_assignment(oid, Assignment(role, account.resource_id))
         scope = "https://cognitiveservices.azure.com/.default"
-        return access.login(app, "s", [scope], authority="https://control.test").access_token
+        return access.logins.by_secret(app, "s", [scope], authority="https://control.test").access_token
 
     return make
 
@@ -93,3 +93,11 @@ def test_a_role_too_small_is_401_on_azure_and_403_on_openai(call, token):
 def test_who_may_not_enter_learns_nothing_of_a_bad_body(call):
     answer = call("POST", "/fine_tuning/jobs", content=b"{", headers={"api-key": "no"})
     assert answer.status_code == 401
+
+
+def test_what_is_made_at_an_account_s_endpoint_is_located_there(http, account):
+    upload = {"files": {"file": ("t.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+    query = {"api-version": "2024-10-21"}
+    for prefix in ("", f"/accounts/{account.name}"):
+        made = http.post(f"{prefix}/openai/files", params=query, headers={"api-key": account.key1}, **upload)
+        assert made.headers["location"] == f"http://data.test{prefix}/openai/files/{made.json()['id']}"

@@ -86,6 +86,14 @@ def test_logprobs_carry_tokens_bytes_and_alternatives(chat):
     assert chat(logprobs=True).json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_token_that_ended_an_answer_is_not_scored(chat, engine, stream):
+    engine.reply = "Hi<|end|>"
+    answer = chat(logprobs=True, stream=stream)
+    scored = [c["choices"][0]["logprobs"] for c in (chunks(answer) if stream else [answer.json()])]
+    assert [token["token"] for part in scored if part for token in part["content"]] == ["H", "i"]
+
+
 def test_fields_that_change_nothing_are_taken(chat):
     answer = chat(
         user="u", metadata={"k": "v"}, store=False, service_tier="auto", parallel_tool_calls=True, tools=[],
@@ -103,12 +111,19 @@ def test_a_developer_speaks_as_the_system_and_parts_are_joined(chat, engine):
 
 
 REFUSED = [
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),
-    ({"functions": [{"name": "f"}]}, "functions"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}}, "response_format"),
-    ({"store": True}, "store"),
+    ({"function_call": {"name": "f"}}, "function_call"),
+    ({"response_format": {"type": "yaml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_object", "json_schema": {"name": "x"}}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "no dots."}}},
+     "response_format.json_schema.name"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": "s"}}},
+     "response_format.json_schema.schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True}}},
+     "response_format.json_schema.schema"),
+    ({"moderation": {"model": "m"}}, "moderation"),
+    ({"metadata": {"k": "v" * 513}}, "metadata"),
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"audio": {"voice": "alloy"}}, "audio"),
     ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
@@ -334,6 +349,19 @@ def test_scoring_alone_draws_nothing(complete):
     assert body["usage"]["completion_tokens"] == 0
 
 
+def test_the_likeliest_of_best_of_answers_are_given(complete, engine):
+    engine.replies = {0: ("poor", -3.0), 1: ("best", -0.1), 2: ("good", -0.2)}
+    body = complete(prompt=["ab", "c"], best_of=3, n=2).json()
+    assert [choice["text"] for choice in body["choices"]] == ["best", "good"] * 2
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+    assert all(choice["logprobs"] is None for choice in body["choices"]), "asked for to choose, not to show"
+    assert body["usage"]["completion_tokens"] == 2 * 3 * 4, "all that were drawn are counted"
+    assert (engine.asked[-1].n, engine.asked[-1].top_logprobs) == (3, 0)
+    scored = complete(prompt="ab", best_of=3, logprobs=1).json()["choices"]
+    assert (len(scored), scored[0]["text"], len(scored[0]["logprobs"]["tokens"])) == (1, "best", 4)
+    assert complete(prompt="ab", best_of=0).json()["choices"][0]["text"] == "poor", "0 is none, as on Azure"
+
+
 def test_completions_stream_text_and_echo(complete):
     events = chunks(complete(prompt=["ab", "c"], max_tokens=3, echo=True, stream=True))
     texts = ["".join(e["choices"][0]["text"] for e in events if e["choices"][0]["index"] == i) for i in (0, 1)]
@@ -344,7 +372,9 @@ def test_completions_stream_text_and_echo(complete):
 
 @pytest.mark.parametrize(("fields", "param"), [
     ({"prompt": "x", "suffix": "y"}, "suffix"),
-    ({"prompt": "x", "best_of": 3}, "best_of"),
+    ({"prompt": "x", "best_of": 1, "n": 2}, "best_of"),
+    ({"prompt": "x", "best_of": 3, "stream": True}, "best_of"),
+    ({"prompt": "x", "best_of": 21}, "best_of"),
     ({"prompt": []}, "prompt"),
     ({"prompt": [99999]}, "prompt"),
     ({"prompt": "x", "logprobs": 6}, "logprobs"),

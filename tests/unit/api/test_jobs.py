@@ -79,7 +79,7 @@ def test_a_new_job_has_the_surface_s_status_shape_and_words(call, create, accoun
         assert body["hyperparameters"] == {"batch_size": "auto", "learning_rate_multiplier": "auto", "n_epochs": "auto"}
         assert body["user_provided_suffix"] == "my-model"
         assert body["method"] == {"type": "supervised", "supervised": {"hyperparameters": body["hyperparameters"]}}
-        assert body["organization_id"] == f"org-{account.id}"
+        assert body["organization_id"] == account.organization_id
         assert (body["result_files"], body["error"], body["finished_at"]) == ([], None, None)
         assert "suffix" not in body
     else:
@@ -149,18 +149,30 @@ BAD = [
     ({"seed": "105"}, 400, "seed"),
     ({"hyperparameters": {"n_epochs": 0}}, 400, "hyperparameters.n_epochs"),
     ({"hyperparameters": {"n_epochs": 51}}, 400, "hyperparameters.n_epochs"),
+    ({"hyperparameters": {"n_epochs": "inf"}}, 400, "hyperparameters.n_epochs"),
+    ({"hyperparameters": {"batch_size": "1e400"}}, 400, "hyperparameters.batch_size"),
+    ({"hyperparameters": {"batch_size": "nan"}}, 400, "hyperparameters.batch_size"),
     ({"hyperparameters": {"n_epochs": 2.5}}, 400, "hyperparameters.n_epochs"),
     ({"hyperparameters": {"n_epochs": True}}, 400, "hyperparameters.n_epochs"),
     ({"hyperparameters": {"batch_size": 257}}, 400, "hyperparameters.batch_size"),
     ({"hyperparameters": {"learning_rate_multiplier": 0}}, 400, "hyperparameters.learning_rate_multiplier"),
     ({"hyperparameters": {"epochs": 3}}, 400, "hyperparameters.epochs"),
     ({"hyperparameters": {"prompt_loss_weight": 0.1}}, 400, "prompt_loss_weight"),
-    ({"method": {"type": "dpo"}}, 400, "method.type"),
+    ({"method": {"type": "dpo"}}, 400, "training_file"),
+    ({"method": {"type": "supervised", "dpo": {"beta": 0.1}}}, 400, "method.dpo"),
+    ({"method": {"type": "supervised", "supervised": {"beta": 0.1}}}, 400, "beta"),
+    ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 2.1}}}}, 400, "method.dpo.hyperparameters.beta"),
+    ({"method": {"type": "dpo", "dpo": {"beta": 0}}}, 400, "method.dpo.beta"),
+    ({"method": {"type": "dpo", "dpo": {"l2_multiplier": 1.1}}}, 400, "method.dpo.l2_multiplier"),
+    ({"hyperparameters": {"l2_multiplier": 0.1}}, 400, "l2_multiplier"),
     ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, 400, "method.type"),
     ({"method": {"type": "magic"}}, 400, "method.type"),
     ({"method": {"supervised": {"hyperparameters": {"n_epochs": 0}}, "type": "supervised"}}, 400,
      "method.supervised.hyperparameters.n_epochs"),
     ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, 400, "integrations"),
+    ({"integrations": [{"type": "wandb", "wandb": {}}]}, 400, "integrations[0].wandb.project"),
+    ({"integrations": [{"type": "mlflow"}]}, 400, "integrations[0].type"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}] * 6}, 400, "integrations"),
     ({"metadata": {"k": 1}}, 400, "metadata.k"),
     ({"metadata": {str(n): "v" for n in range(17)}}, 400, "metadata"),
     ({"metadata": {"k": "v" * 513}}, 400, "metadata"),
@@ -267,6 +279,7 @@ def test_jobs_are_listed_newest_first_paged_and_filtered_by_metadata(call, creat
     assert [job["id"] for job in of_a] == [made[2], made[0]]
     assert len(call("GET", "/fine_tuning/jobs", params={"metadata": "null"}).json()["data"]) == 3
     assert call("GET", "/fine_tuning/jobs", params={"status": "running"}).status_code == 400
+    assert call("GET", "/fine_tuning/jobs", params={"metadata": "team=a"}).json()["error"]["param"] == "metadata"
 
 
 def write_events(world, job_id: str) -> None:

@@ -16,7 +16,7 @@ def tuned(world, account) -> TunedModel:
     job = f"ftjob-{account.id}"
     model = TunedModel(
         f"gpt-4o-mini-2024-07-18.ft-{account.id}", f"ft:gpt-4o-mini-2024-07-18:o::{account.id[:8]}", account.id, job,
-        f"ftchkpt-{account.id}", "gpt-4o-mini-2024-07-18", "tiny", "hash", AT,
+        f"ftchkpt-{account.id}", "gpt-4o-mini-2024-07-18", "tiny", "", AT,
     )  # fmt: skip
     with world.store.begin() as tx:
         tx.models.add(model)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailorbird.api.multipart import open_upload
+from tailorbird.api.multipart import open_form
 from tailorbird.domain.errors import InvalidRequest
 
 TYPE = "multipart/form-data; boundary=bound"
@@ -19,7 +19,7 @@ END = b"--bound--\r\n"
 
 
 def read(body: list[bytes], content_type: str = TYPE) -> tuple[str, dict[str, str], bytes]:
-    with open_upload(content_type, body, "purpose", lambda name: None, lambda size: None) as upload:
+    with open_form(content_type, body, lambda name: None, lambda size: None, needed="purpose") as upload:
         data = b"".join(upload.chunks)
         return upload.filename, dict(upload.fields), data
 
@@ -45,7 +45,7 @@ def test_a_file_is_never_held_whole():
             yield b"y" * 1000
         yield b"\r\n" + END
 
-    with open_upload(TYPE, body(), "purpose", lambda name: None, lambda size: None) as upload:
+    with open_form(TYPE, body(), lambda name: None, lambda size: None, needed="purpose") as upload:
         next(upload.chunks)
         assert produced <= 2
         assert sum(len(chunk) for chunk in upload.chunks) >= 98_000
@@ -87,6 +87,6 @@ def test_another_content_type_is_refused(content_type):
 def test_a_bridged_file_is_measured_while_it_comes_in():
     sizes: list[int] = []
     body = [part("file", b"x" * 10, "a"), part("purpose", b"p") + END]
-    with open_upload(TYPE, body, "purpose", lambda name: None, sizes.append) as upload:
+    with open_form(TYPE, body, lambda name: None, sizes.append, needed="purpose") as upload:
         assert b"".join(upload.chunks) == b"x" * 10
     assert max(sizes) == 10

@@ -54,7 +54,7 @@ def succeed(world, account, job_id: str) -> TunedModel:
             ids.checkpoint_id(job.id, 4), job.id, account.id, 4, name, openai_name, f"adapters/{job.id}", AT,
             {"step": 4.0, "train_loss": 0.5, "valid_loss": 0.25}, True, True,
         )  # fmt: skip
-        model = TunedModel(name, openai_name, account.id, job.id, checkpoint.id, job.model, job.base, "h", AT)
+        model = TunedModel(name, openai_name, account.id, job.id, checkpoint.id, job.model, job.base, "", AT)
         tx.jobs.add_checkpoint(checkpoint)
         tx.models.add(model)
         for step in range(1, 5):

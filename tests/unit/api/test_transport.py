@@ -120,3 +120,28 @@ async def test_paths_come_in_one_form(path, shown, deployment):
 
     await exchange(app, path=path)
     assert seen == {"path": shown, "deployment": deployment}
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "account", "deployment"),
+    [
+        ("/accounts/team/openai/v1/files", "/openai/v1/files", "team", None),
+        ("//accounts/Team//v1/files/", "/v1/files", "Team", None),
+        ("/accounts/team/openai/deployments/d/files", "/openai/files", "team", "d"),
+        ("/accounts/team/api/projects/p/openai/v1/files", "/api/projects/p/openai/v1/files", "team", None),
+        ("/openai/v1/files", "/openai/v1/files", None, None),
+        ("/accounts/team/subscriptions", "/accounts/team/subscriptions", None, None),
+        ("/accounts/team/v1x", "/accounts/team/v1x", None, None),
+    ],
+)
+async def test_an_accounts_own_endpoint_is_the_data_plane_with_the_account_remembered(
+    asked: str, path: str, account: str | None, deployment: str | None
+):
+    seen = {}
+
+    async def app(scope, receive, send):
+        seen.update(path=scope["path"], **scope["state"])
+        await answering(200)(scope, receive, send)
+
+    await exchange(app, method="GET", path=asked)
+    assert (seen["path"], seen["account"], seen["deployment"]) == (path, account, deployment)

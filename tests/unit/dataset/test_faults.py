@@ -24,6 +24,14 @@ def chat(*messages: object, **more: object) -> dict[str, Any]:
     return {"messages": list(messages), **more}
 
 
+def pair(*messages: object, **outputs: object) -> dict[str, Any]:
+    return {
+        "input": {"messages": list(messages)},
+        "preferred_output": [ANSWER],
+        "non_preferred_output": [ANSWER],
+    } | outputs
+
+
 CASES: list[tuple[object, str | None, str]] = [
     ([], None, "the line must be a JSON object, not a list."),
     ({}, None, "it is empty"),
@@ -110,6 +118,26 @@ CASES: list[tuple[object, str | None, str]] = [
      "preferred_output[0].role", "must be assistant or tool in an output."),
     ({"input": {"messages": [USER]}, "preferred_output": [], "non_preferred_output": [ANSWER]},
      "preferred_output", "is empty."),
+    (pair({**USER, "weight": 1}), "input.messages[0].weight", "is not a field of a message with role user."),
+    (pair(USER, {**ANSWER, "weight": 1}, USER), "input.messages[1].weight",
+     "must be 0 or absent: of a preference pair only the outputs are learned."),
+    (pair(USER, preferred_output=[{**ANSWER, "weight": 0}]), "preferred_output",
+     "every assistant message has weight 0, so there is nothing to learn."),
+    (pair(USER, preferred_output=[CALLED, ANSWERED, USER]), "preferred_output[2].role",
+     "must be assistant or tool in an output."),
+    (pair(USER, non_preferred_output=[ANSWERED]), "non_preferred_output", "there is no assistant message."),
+    ({"input": {"messages": [USER], "parallel_tool_calls": False}, "non_preferred_output": [ANSWER],
+      "preferred_output": [{**CALLED, "tool_calls": [CALL, {**CALL, "id": "c2"}]}]},
+     "preferred_output[0].tool_calls", "has several calls, but parallel_tool_calls is false."),
+    (pair(USER, preferred_completion=[ANSWER]), "preferred_completion", "is not a known field"),
+    (chat({**USER, "content": "x" * 1_048_577}, ANSWER), "messages[0].content",
+     "has 1048577 characters; at most 1048576 are allowed."),
+    (chat({**USER, "content": [{"type": "text", "text": "x" * 600_000}] * 2}, ANSWER), "messages[0].content",
+     "has 1200000 characters; at most 1048576 are allowed."),
+    (chat(USER, ANSWER, tools=[{"type": "function", "function": FUNCTION}] * 129), "tools",
+     "has 129 entries; at most 128 are allowed."),
+    (chat(USER, {**CALLED, "tool_calls": [{**CALL, "function": {"name": "f" * 65, "arguments": "{}"}}]}),
+     "messages[1].tool_calls[0].function.name", "must be 1 to 64 letters, digits, underscores or dashes"),
 ]  # fmt: skip
 
 
@@ -118,6 +146,17 @@ def test_a_fault_is_named_with_its_place(raw: object, where: str | None, text: s
     faults = parse_record(raw)
     assert isinstance(faults, list)
     assert any(field == where and text in message for field, message in faults), faults
+
+
+@pytest.mark.parametrize("name", ["_", "-", "get_weather-2", "f" * 64])
+def test_a_function_may_have_any_name_of_letters_digits_underscores_and_dashes(name: str) -> None:
+    assert inspect_record(chat(USER, ANSWER, functions=[{"name": name}])) == ("chat", [])
+
+
+@pytest.mark.parametrize("name", ["", "f" * 65, "a b", "é", "a.b", "a\n", None, 1])
+def test_any_other_name_of_a_function_is_a_fault(name: object) -> None:
+    _, faults = inspect_record(chat(USER, ANSWER, functions=[{"name": name}]))
+    assert [field for field, _ in faults] == ["functions[0].name"]
 
 
 def test_all_faults_of_a_line_are_found_at_once() -> None:

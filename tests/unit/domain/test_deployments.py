@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.domain.deployments import MOVES, ProvisioningState, check_move
+from tailorbird.domain.deployments import MOVES, SKUS, ProvisioningState, check_move, sku_called
 from tailorbird.domain.errors import IllegalState
 
 S = ProvisioningState
@@ -35,3 +35,13 @@ def test_every_state_has_a_row() -> None:
 
 def test_states_carry_azures_names() -> None:
     assert {state.value for state in S} == {"Creating", "Succeeded", "Failed", "Deleting"}
+
+
+@pytest.mark.parametrize("sku", SKUS)
+def test_a_sku_is_known_in_any_case_and_answered_in_azures_spelling(sku: str) -> None:
+    assert sku_called(sku.lower()) == sku_called(sku.upper()) == sku
+
+
+def test_az_calls_the_developer_tier_developer() -> None:
+    assert sku_called("developer") == "DeveloperTier"
+    assert sku_called("Premium") is None

@@ -88,3 +88,11 @@ def test_a_name_tells_base_job_and_suffix_apart_again(suffix: str, step: int) ->
     base, rest = ids.azure_model_name("gpt-4o", JOB, suffix, step).split(".ft-", 1)
     name, number = rest.split(":ckpt-step-")
     assert (base, name[:32], name[33:], int(number)) == ("gpt-4o", HEX, suffix, step)
+
+
+def test_a_checkpoint_has_an_id_of_its_own_on_openai_s_surface_and_both_mean_it() -> None:
+    stored = ids.checkpoint_id(JOB, 10)
+    shown = ids.openai_checkpoint_id(stored)
+    assert shown == "ftckpt_" + stored.removeprefix("ftchkpt-")
+    assert ids.as_checkpoint_id(shown) == ids.as_checkpoint_id(stored) == stored
+    assert ids.as_checkpoint_id("gpt-4o") == "gpt-4o"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -18,12 +18,14 @@ from tailorbird.domain.jobs import (
     Hyperparameters,
     Job,
     JobStatus,
+    Method,
     Stage,
     check_move,
     resolve,
 )
 
 S = JobStatus
+SUPERVISED = Method.SUPERVISED
 ALLOWED = {
     (S.VALIDATING, S.QUEUED),
     (S.VALIDATING, S.FAILED),
@@ -34,10 +36,24 @@ ALLOWED = {
     (S.RUNNING, S.SUCCEEDED),
     (S.RUNNING, S.FAILED),
     (S.RUNNING, S.CANCELLED),
+    (S.RUNNING, S.PAUSING),
+    (S.PAUSING, S.PAUSED),
+    (S.PAUSING, S.RUNNING),
+    (S.PAUSING, S.FAILED),
+    (S.PAUSING, S.CANCELLED),
+    (S.PAUSED, S.RESUMING),
+    (S.PAUSED, S.FAILED),
+    (S.PAUSED, S.CANCELLED),
+    (S.RESUMING, S.RUNNING),
+    (S.RESUMING, S.FAILED),
+    (S.RESUMING, S.CANCELLED),
     # A stage that runs again finds the job where it left it.
     (S.VALIDATING, S.VALIDATING),
     (S.QUEUED, S.QUEUED),
     (S.RUNNING, S.RUNNING),
+    (S.PAUSING, S.PAUSING),
+    (S.PAUSED, S.PAUSED),
+    (S.RESUMING, S.RESUMING),
 }
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 JOB = Job(
@@ -80,6 +96,7 @@ def test_the_stages_stand_in_the_order_of_the_pipeline() -> None:
         "validate",
         "screen_data",
         "train",
+        "pause",
         "prove",
         "screen_model",
         "register",
@@ -95,12 +112,12 @@ def test_the_stages_stand_in_the_order_of_the_pipeline() -> None:
     [(10, 1, 25), (302, 1, 20), (3000, 6, 2), (6000, 12, 1), (100_000, 200, 1), (1_000_000, 256, 1)],
 )
 def test_auto_follows_azures_rule_of_two_in_a_thousand(examples: int, batch: int, epochs: int) -> None:
-    resolved = resolve(Hyperparameters(), examples, AutoRule())
+    resolved = resolve(Hyperparameters(), examples, AutoRule(), SUPERVISED)
     assert resolved == Hyperparameters(n_epochs=epochs, batch_size=batch, learning_rate_multiplier=1.0)
 
 
 def test_an_operators_floor_for_the_batch_holds() -> None:
-    assert resolve(Hyperparameters(), 12, AutoRule(min_batch_size=8)).batch_size == 8
+    assert resolve(Hyperparameters(), 12, AutoRule(min_batch_size=8), SUPERVISED).batch_size == 8
 
 
 # A busy machine is no fault of the rule under test.
@@ -132,7 +149,7 @@ def rules(draw: st.DrawFn) -> AutoRule:
 def test_what_was_asked_for_is_kept_and_the_rest_becomes_a_number_within_the_rule(
     wanted: Hyperparameters, examples: int, rule: AutoRule
 ) -> None:
-    found = resolve(wanted, examples, rule)
+    found = resolve(wanted, examples, rule, SUPERVISED)
     assert found.n_epochs is not None
     assert found.batch_size is not None
     assert found.learning_rate_multiplier == (wanted.learning_rate_multiplier or 1.0)
@@ -151,17 +168,39 @@ def test_what_was_asked_for_is_kept_and_the_rest_becomes_a_number_within_the_rul
 @patient
 @given(numbers, rules())
 def test_resolving_what_is_resolved_changes_nothing(examples: int, rule: AutoRule) -> None:
-    once = resolve(Hyperparameters(), examples, rule)
-    assert resolve(once, examples + 1, rule) == once
+    once = resolve(Hyperparameters(), examples, rule, SUPERVISED)
+    assert resolve(once, examples + 1, rule, SUPERVISED) == once
 
 
 @patient
 @given(st.integers(1, 5000), rules())
 def test_more_examples_never_mean_a_smaller_batch_or_more_epochs(examples: int, rule: AutoRule) -> None:
-    few, many = (resolve(Hyperparameters(), count, rule) for count in (examples, examples * 2))
+    few, many = (resolve(Hyperparameters(), count, rule, SUPERVISED) for count in (examples, examples * 2))
     assert (few.batch_size or 0) <= (many.batch_size or 0)
     assert (few.n_epochs or 0) >= (many.n_epochs or 0)
 
 
 def test_epochs_show_the_model_at_least_the_examples_of_the_rule() -> None:
-    assert resolve(Hyperparameters(), 700, AutoRule(seen_examples=6000)).n_epochs == math.ceil(6000 / 700)
+    assert resolve(Hyperparameters(), 700, AutoRule(seen_examples=6000), SUPERVISED).n_epochs == math.ceil(6000 / 700)
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "beta"),
+    [
+        (None, Method.DPO, 0.1),
+        (0.4, Method.DPO, 0.4),
+        (None, SUPERVISED, None),
+    ],
+)
+def test_beta_is_a_tenth_where_preference_training_leaves_it_open(
+    asked: float | None, method: Method, beta: float | None
+) -> None:
+    assert resolve(Hyperparameters(beta=asked), 100, AutoRule(), method).beta == beta
+
+
+def test_running_time_leaves_out_what_was_before_training_and_every_pause() -> None:
+    later = NOW + timedelta(hours=10)
+    assert JOB.running_time(later) == timedelta()
+    running = replace(JOB, started_at=NOW + timedelta(hours=1), paused_seconds=3600.0)
+    assert running.running_time(later) == timedelta(hours=8)
+    assert replace(running, paused_at=NOW + timedelta(hours=5)).running_time(later) == timedelta(hours=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,29 @@ async def test_stop_lets_the_trainer_write_its_last_event(tmp_path: Path) -> Non
 async def test_a_run_that_had_finished_before_is_read_again_without_a_new_file(tmp_path: Path) -> None:
     (tmp_path / EVENTS_FILE).write_text(f"{STARTED}\n{FINISHED}\n")
     assert isinstance((await _read(await _run(tmp_path, "pass")))[-1], Finished)
+
+
+async def test_stepped_waits_for_a_step_of_this_process_and_not_of_one_before(tmp_path: Path) -> None:
+    (tmp_path / EVENTS_FILE).write_text(f"{STARTED}\n{_step(1)}\n")
+    script = f"add('{STARTED}\\n'); time.sleep(0.4); add('{_step(2)}\\n'); time.sleep(30)"
+    run = await _run(tmp_path, script)
+    began = time.monotonic()
+    await asyncio.wait_for(run.stepped(), 10)
+    assert time.monotonic() - began > 0.3
+    await run.kill()
+
+
+async def test_stepped_ends_with_the_process(tmp_path: Path) -> None:
+    run = await _run(tmp_path, f"fresh(['{STARTED}', '{FINISHED}'])")
+    await asyncio.wait_for(run.stepped(), 10)
+    await run.stop()
+
+
+async def test_stop_waits_as_long_as_it_is_told_to(tmp_path: Path) -> None:
+    slow = "signal.signal(signal.SIGTERM, lambda *_: None); fresh([]); time.sleep(30)"
+    run = await _run(tmp_path, slow)
+    while not (tmp_path / EVENTS_FILE).exists():
+        await asyncio.sleep(0.02)
+    began = time.monotonic()
+    await run.stop(0.3)
+    assert 0.2 < time.monotonic() - began < 5

@@ -11,12 +11,18 @@ import pytest
 
 from tailorbird.domain.errors import DeploymentNotFound, InvalidRequest, ModelNotFound, Unavailable
 from tailorbird.domain.models import BaseModel, CatalogueEntry
+from tailorbird.domain.pricing import PriceList
+from tailorbird.infra.journal import FileJournals
 from tailorbird.protocol.generation import Generation, GenerationChoice, GenerationChunk, GenerationRequest
 from tailorbird.service.answers import ChatAsk, CompletionAsk, Delta, Sampling, Usage
 from tailorbird.service.chat import Chat
 from tailorbird.service.deployments import Deployments, Target
+from tailorbird.service.inference import Inference
 from tailorbird.service.models import Catalogue
 from tailorbird.service.ports import AdapterUnknown, EngineDown
+from tailorbird.service.prompts import Prompts
+from tailorbird.service.rates import Rates
+from tailorbird.service.usage.tokens import TokenMeter
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -34,8 +40,9 @@ class LetterRenderer:
     stop_token_ids = (1, 2)
     eos_token_ids = (1,)
 
-    def render_chat(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> list[int]:
+    def render_chat(self, messages: list[dict[str, Any]], *, tools: None, add_generation_prompt: bool) -> list[int]:
         assert add_generation_prompt
+        assert tools is None
         return [ord(char) for message in messages for char in message["role"][0] + message["content"]]
 
     def encode_completion_prompt(self, text: str) -> list[int]:
@@ -120,11 +127,24 @@ def deployments(engine: CountingEngine) -> OneDeployment:
 
 
 @pytest.fixture
-def chat(deployments: OneDeployment, tmp_path: Path) -> Chat:
+def inference(deployments: OneDeployment, tmp_path: Path) -> Inference:
     entry = CatalogueEntry("both", "base", None, "1", True, True, AT)
     catalogue = Catalogue((entry,), {"base": BaseModel("base", str(tmp_path), 1e-3, 20, 8, 16)})
     catalogue._renderers["base"] = cast(Any, LetterRenderer())
-    return Chat(catalogue, cast(Deployments, deployments), StoppedClock(), lambda: "f" * 32)
+    clock = StoppedClock()
+    # Nothing is charged here, so there is no store to charge it in.
+    meter = TokenMeter(cast(Any, None), PriceList(), FileJournals(tmp_path / "usage"), clock)
+    return Inference(catalogue, cast(Deployments, deployments), Rates(clock), clock, lambda: "f" * 32, meter)
+
+
+@pytest.fixture
+def chat(inference: Inference) -> Chat:
+    return Chat(inference, cast(Any, None))
+
+
+@pytest.fixture
+def prompts(inference: Inference) -> Prompts:
+    return Prompts(inference)
 
 
 def ask(text: str = "Hi", **fields: Any) -> ChatAsk:
@@ -141,8 +161,8 @@ async def test_a_chat_is_rendered_asked_and_counted(chat, engine):
     assert answer.head.fingerprint == "fp_0123456789"
 
 
-async def test_choices_are_put_in_order(chat):
-    answer = await chat.complete("acc", CompletionAsk("dep", ["a", "b"], Sampling(n=2)), direct_models=False)
+async def test_choices_are_put_in_order(prompts):
+    answer = await prompts.complete("acc", CompletionAsk("dep", ["a", "b"], Sampling(n=2)), direct_models=False)
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
 
 
@@ -168,15 +188,15 @@ async def test_a_lost_adapter_is_loaded_once_and_asked_again(chat, engine, deplo
         await chat.chat("acc", ask(), direct_models=False)
 
 
-async def test_one_prompt_that_fails_stops_the_others(chat, engine):
+async def test_one_prompt_that_fails_stops_the_others(prompts, engine):
     with pytest.raises(Unavailable):
-        await chat.complete("acc", CompletionAsk("dep", ["z", "!"], Sampling()), direct_models=False)
+        await prompts.complete("acc", CompletionAsk("dep", ["z", "!"], Sampling()), direct_models=False)
     await asyncio.sleep(0.01)
     assert engine.running == 0
 
 
-async def test_a_stream_ends_with_the_usage_and_closes_the_engine_s(chat, engine):
-    stream = await chat.stream_completion(
+async def test_a_stream_ends_with_the_usage_and_closes_the_engine_s(prompts, engine):
+    stream = await prompts.stream_completion(
         "acc", CompletionAsk("dep", ["a", "b"], Sampling(), echo=True), direct_models=False
     )
     parts = [part async for part in stream.parts]
@@ -209,3 +229,31 @@ async def test_the_last_free_token_can_be_used(chat, engine):
     assert engine.asked[0].max_tokens == 1
     await chat.chat("acc", ask("x" * 9, max_tokens=10), direct_models=False)
     assert engine.asked[1].max_tokens == 10
+
+
+class ForgetfulRenderer(LetterRenderer):
+    """A template that shows contents, of some roles only, and no calls."""
+
+    def render_text(self, messages: list[dict[str, Any]], **how: Any) -> str:
+        return "".join(message["content"] for message in messages if message["role"] in self.shows)
+
+    shows = ("user", "tool")
+
+
+@pytest.mark.parametrize(
+    ("shows", "param"), [(("user", "tool"), "messages[1].tool_calls"), (("user", "assistant"), "messages[2].content")]
+)
+async def test_calls_and_results_the_model_would_not_see_are_refused(chat, inference, engine, shows, param):
+    renderer = ForgetfulRenderer()
+    renderer.shows = shows
+    inference.catalogue._renderers["base"] = cast(Any, renderer)
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "f" if "assistant" in shows else "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "sunny"},
+    ]
+    with pytest.raises(InvalidRequest) as caught:
+        await chat.chat("acc", ChatAsk("dep", turns, Sampling()), direct_models=False)
+    assert caught.value.param == param
+    assert engine.asked == []

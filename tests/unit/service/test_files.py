@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tailorbird.domain.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from tailorbird.domain.errors import InvalidRequest, NotFound, PayloadTooLarge, QuotaExceeded, Unavailable
 from tailorbird.domain.files import File, FileStatus, Purpose
+from tailorbird.domain.jobs import Hyperparameters, Job, JobStatus, Stage
 from tailorbird.infra.blobs import ObstoreBlobs, open_blobs
 from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
@@ -83,7 +86,7 @@ def test_a_row_that_cannot_be_written_takes_its_blob_along(files, store, blobs, 
 @pytest.mark.parametrize(
     ("name", "purpose", "data", "param"),
     [
-        ("a", "assistants", GOOD, "purpose"),
+        ("a", "assistants_output", GOOD, "purpose"),
         ("a", "fine-tune-results", GOOD, "purpose"),
         ("a", "", GOOD, "purpose"),
         ("", "fine-tune", GOOD, "file"),
@@ -118,12 +121,12 @@ def test_a_file_whose_bytes_are_gone_ends_in_error(files, blobs):
     blobs.delete(file.blob_key)
     assert files.process("acc", file.id).status is FileStatus.ERROR
     with pytest.raises(Unavailable):
-        files.content("acc", file.id)
+        files.content(file)
 
 
 def test_a_file_deleted_while_it_is_judged_does_not_come_back(files, monkeypatch):
     file = files.upload("acc", "a", "fine-tune", [GOOD])
-    from tailorbird.service import files as module
+    from tailorbird.service import judging as module
 
     judge = module.validate_stream
 
@@ -158,15 +161,14 @@ def test_results_are_not_judged_as_training_data(files, store, blobs):
 
 def test_content_can_be_read_from_the_middle(files):
     file = files.upload("acc", "a", "fine-tune", [b"0123456789"])
-    found, chunks = files.content("acc", file.id, 3, 4)
-    assert (found.id, b"".join(chunks)) == (file.id, b"3456")
+    assert b"".join(files.content(file, 3, 4)) == b"3456"
 
 
 def test_a_deleted_file_is_gone_row_and_bytes(files, blobs):
     file = files.upload("acc", "a", "fine-tune", [GOOD])
     files.delete("acc", file.id)
     assert blobs.list("accounts") == []
-    for attempt in (files.get, files.delete, files.content, files.process):
+    for attempt in (files.get, files.delete, files.process):
         with pytest.raises(NotFound):
             attempt("acc", file.id)
 
@@ -175,3 +177,129 @@ def test_files_of_another_account_are_not_found(files):
     file = files.upload("acc", "a", "fine-tune", [GOOD])
     with pytest.raises(NotFound):
         files.get("other", file.id)
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = AT
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def expiring(tmp_path: Path, blobs: ObstoreBlobs, clock: HandClock) -> Iterator[tuple[Files, SqlStore]]:
+    url = f"sqlite:///{tmp_path / 'expiring.db'}"
+    migrate(url)
+    engine = make_engine(url)
+    store, counter = SqlStore(engine, clock.now), itertools.count(1)
+    yield Files(store, blobs, clock, lambda: f"{next(counter):032x}", 100, max_files=3, max_files_bytes=150), store
+    engine.dispose()
+
+
+def job_on(file: File, validation: File | None = None) -> Job:
+    return Job(
+        id="ftjob-1",
+        account_id="acc",
+        status=JobStatus.QUEUED,
+        stage=Stage.VALIDATE,
+        model="gpt-4o-mini",
+        base="weaver",
+        training_file=file.id,
+        validation_file=None if validation is None else validation.id,
+        seed=1,
+        asked=Hyperparameters(),
+        created_at=AT,
+        estimated_finish=AT,
+    )
+
+
+def test_an_expired_file_is_gone_at_once_and_swept_later(expiring, blobs, clock):
+    files, _ = expiring
+    file = files.upload("acc", "a", "batch", [GOOD], lambda: timedelta(hours=1))
+    stays = files.upload("acc", "b", "batch", [GOOD])
+    assert file.expires_at == AT + timedelta(hours=1)
+    clock.time = file.expires_at
+    with pytest.raises(NotFound, match="expired"):
+        files.get("acc", file.id)
+    assert [found.id for found in files.list("acc").items] == [stays.id]
+    assert len(blobs.list("")) == 2
+    asyncio.run(files.sweep())
+    assert blobs.list("") == [stays.blob_key]
+
+
+def test_a_file_a_job_was_made_with_is_swept_when_the_job_has_ended(expiring, blobs, clock):
+    files, store = expiring
+    life = timedelta(hours=1)
+    train, valid = (files.upload("acc", name, "fine-tune", [GOOD], lambda: life) for name in "ab")
+    job = job_on(train, valid)
+    with store.begin() as tx:
+        tx.jobs.add(job)
+    clock.time += timedelta(hours=2)
+    asyncio.run(files.sweep())
+    assert len(blobs.list("")) == 2
+    with pytest.raises(NotFound):
+        files.get("acc", train.id)
+    with store.begin() as tx:
+        assert tx.files.kept("acc", train.id) == train, "the job may finish with it"
+        tx.jobs.save(replace(job, status=JobStatus.FAILED), owner=None)
+    asyncio.run(files.sweep())
+    assert blobs.list("") == []
+
+
+def test_an_account_has_at_most_so_many_fine_tuning_files_and_others_do_not_count(expiring, clock):
+    files, _ = expiring
+    for _ in range(3):
+        files.upload("acc", "a", "fine-tune", [GOOD], lambda: timedelta(hours=1))
+    sent: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        sent.append(1)
+        yield GOOD
+
+    with pytest.raises(QuotaExceeded, match="already has 3 fine-tuning files"):
+        files.upload("acc", "a", "fine-tune", chunks())
+    assert sent == [], "refused before the file is sent"
+    files.upload("acc", "a", "batch", [GOOD])
+    files.upload("other", "a", "fine-tune", [GOOD])
+    clock.time += timedelta(hours=1)
+    files.upload("acc", "a", "fine-tune", [GOOD])
+
+
+def test_an_account_s_fine_tuning_files_have_a_size_together(expiring, blobs):
+    files, _ = expiring
+    files.upload("acc", "a", "fine-tune", [b"x" * 100])
+    with pytest.raises(QuotaExceeded, match="larger than 150 bytes together"):
+        files.upload("acc", "b", "fine-tune", [b"x" * 51])
+    assert len(blobs.list("")) == 1
+    files.upload("acc", "b", "fine-tune", [b"x" * 50])
+
+
+def test_a_life_that_is_refused_behind_the_file_leaves_nothing(files, blobs):
+    def life() -> timedelta:
+        raise InvalidRequest("no", param="expires_after")
+
+    with pytest.raises(InvalidRequest):
+        files.upload("acc", "a", "batch", [GOOD], life)
+    assert blobs.list("") == []
+
+
+@pytest.mark.parametrize("purpose", ["assistants", "batch", "vision", "user_data"])
+def test_what_nobody_trains_on_is_processed_whatever_it_holds(files, purpose):
+    file = files.upload("acc", "a.bin", purpose, [b"\x00\xff"])
+    assert files.process("acc", file.id).status is FileStatus.PROCESSED
+
+
+def test_an_evals_file_may_hold_any_objects_one_a_line(files):
+    good = files.upload("acc", "a", "evals", [b'\xef\xbb\xbf{"item": {"q": 1}}\n', b'{"x": []}'])
+    done = files.process("acc", good.id)
+    assert (done.status, done.examples, done.kind) == (FileStatus.PROCESSED, 2, None)
+    for data, text in ((b'{"a": 1}\n[1]\n', "Line 2"), (b"{\n", "Line 1"), (b"\xff\n", "UTF-8"), (b"\n", "no lines")):
+        bad = files.process("acc", files.upload("acc", "a", "evals", [data]).id)
+        assert bad.status is FileStatus.ERROR
+        assert text in bad.status_details

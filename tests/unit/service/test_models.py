@@ -101,7 +101,7 @@ def test_every_fault_is_named_at_once_with_entry_and_field(load):
         "[base.tiny] colour: unknown",
         "[base.tiny.auto] min_epochs: 5 is above",
         '[model."a"] base: there is no [base.none]',
-        '[model."a"]: chat and completion are both false',
+        '[model."a"]: chat, completion and embeddings are all false',
         "[model.\"b\"] inference_until: 'soon' is not a date",
         '[model."bad name"]: a name has',
         "[extra]: unknown section",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tailorbird.protocol.generation import GenerationChunk, GenerationRequest
+from tailorbird.serving import server
 from tailorbird.serving.__main__ import Options, build
-from tailorbird.serving.scheduler import EngineStopped, Output, PromptScores, Ticket
+from tailorbird.serving.tickets import EngineStopped, Output, PromptScores, Ticket
 
 VOCAB = 300
 END = 2
@@ -35,7 +38,7 @@ SHAPE: dict[str, Any] = {
 
 
 def _tokenizer() -> Tokenizer:
-    """Byte-level, so any id sequence is bytes and characters are split over tokens."""
+    """Byte-level, so any id sequence is bytes and characters are split over tokens. It has fewer than VOCAB."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -227,7 +230,8 @@ class Workbench:
         listener = Listener(request.n)
         adapter = None if request.model == "base" else self.api.registry.get(request.model)
         assert adapter is not None or request.model == "base"
-        return self.engine.submit(request, adapter, listener), listener
+        grammar = None if request.structure is None else self.api.compiler.compile(request.structure).result(60)
+        return self.engine.submit(request, adapter, listener, grammar), listener
 
     def ask(self, *requests: GenerationRequest) -> list[Listener]:
         """Submits all at once, so that they share their steps, and waits for all."""
@@ -246,3 +250,38 @@ def start_engine() -> Iterator[Callable[..., Workbench]]:
     yield start
     for workbench in started:
         assert workbench.engine.stop(10)
+
+
+class Live:
+    """The server in a thread of the test process."""
+
+    def __init__(self, base: Path) -> None:
+        self.api = build(Options(base, "base", threads=1, max_adapters=2))
+        listener = server.listen("127.0.0.1", 0)
+        self._server = server.uvicorn.Server(server.uvicorn.Config(self.api.app(), log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        self._thread.start()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30)
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def live(llama: Bench) -> Iterator[Live]:
+    live = Live(llama.base)
+    yield live
+    live.stop()
+
+
+@pytest.fixture
+def client(live: Live, llama: Bench) -> Iterator[httpx.Client]:
+    body = {"lora_name": "red", "lora_path": str(llama.adapters["red"])}
+    assert live.client.post("/v1/load_lora_adapter", json=body).status_code == 200
+    yield live.client
+    for model in live.api.registry.loaded():
+        live.api.registry.unload(model.name)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tailorbird.protocol.generation import GenerationRequest
-from tailorbird.serving.scheduler import EngineStopped, StepReport
+from tailorbird.serving.tickets import EngineStopped, StepReport
 
 END = 2
 Start = Callable[..., Any]
@@ -95,6 +95,65 @@ def test_more_choices_than_fit_wait_for_their_turn(llama: Any, start_engine: Sta
     request = ask(3, 40, 10, n=5, temperature=1.0, seed=2)
     roomy, tight = start_engine(llama).ask(request)[0], start_engine(llama, max_batch=2).ask(request)[0]
     assert [tight.tokens(i) for i in range(5)] == [roomy.tokens(i) for i in range(5)]
+
+
+def test_a_request_of_many_choices_takes_turns_with_those_behind_it(llama: Any, start_engine: Start) -> None:
+    workbench = start_engine(llama, max_batch=2)
+    ended: list[str] = []
+    many, heard = workbench.submit(ask(3, 40, 12, n=128, temperature=1.0, seed=2, logit_bias={END: -100.0}))
+    heard.wait_for_chunks(3)
+    quick, other = workbench.submit(ask(4, 10, 3, logit_bias={END: -100.0}))
+    quick.sink = lambda output: (ended.append("quick"), other(output))
+    many.sink = lambda output: (ended.append("many"), heard(output))
+    other.wait()
+    assert len({chunk.index for chunk in list(heard.chunks()) if chunk.finish_reason}) < 10
+    heard.wait()
+    assert ended.count("quick") == 3
+
+
+def test_128_choices_with_logprobs_compute_their_prompt_once_in_bounded_memory(llama: Any, start_engine: Start) -> None:
+    workbench = start_engine(llama, max_batch=8)
+    reports: list[StepReport] = []
+    used: list[int] = []
+    workbench.engine._observe = lambda report: (
+        reports.append(report),
+        used.append(workbench.api.model._cache.used_blocks),
+    )
+    request = ask(3, 70, 12, "red", n=128, temperature=1.0, seed=11, top_logprobs=2)
+    (answer,) = workbench.ask(request)
+    assert sum(report.prompt_tokens for report in reports) == 70
+    assert max(report.running for report in reports) == 8
+    # Two full blocks of the prompt are shared; a running choice and the kept prompt hold one of their own.
+    assert max(used) <= 2 + 8 + 1
+    for i in (0, 7, 8, 90, 127):
+        (twin,) = workbench.ask(ask(3, 70, 12, "red", temperature=1.0, seed=11 + i, top_logprobs=2))
+        assert answer.tokens(i) == twin.tokens()
+        mine, its = ([entry for chunk in a.chunks(k) for entry in chunk.logprobs] for a, k in ((answer, i), (twin, 0)))
+        assert [entry.logprob for entry in mine] == pytest.approx([entry.logprob for entry in its], abs=1e-4)
+    workbench.ask(ask(1, 5, 2))
+    assert workbench.api.model._cache.used_blocks == 0
+
+
+def test_a_kept_prompt_gives_way_when_memory_runs_out(llama: Any, start_engine: Start) -> None:
+    requests = [ask(i, 60, 60, n=6, temperature=1.0, seed=i) for i in range(3)]
+    roomy, tight = start_engine(llama), start_engine(llama, max_batch=4, cached_tokens=256)
+    forgotten: list[bool] = []
+    forget = tight.engine._forget_one
+    tight.engine._forget_one = lambda: (forgotten.append(forget()), forgotten[-1])[1]
+    for mine, its in zip(tight.ask(*requests), roomy.ask(*requests), strict=True):
+        assert [mine.tokens(i) for i in range(6)] == [its.tokens(i) for i in range(6)]
+    assert True in forgotten, "there was room for all: the test proves nothing"
+    assert tight.api.model._cache.used_blocks == 0
+
+
+def test_cancelling_a_request_gives_back_the_prompt_kept_for_its_choices(llama: Any, start_engine: Start) -> None:
+    workbench = start_engine(llama, max_batch=1)
+    ticket, listener = workbench.submit(ask(1, 70, 100, n=5, logit_bias={END: -100.0}))
+    listener.wait_for_chunks(3)
+    assert ticket.prompt is not None, "nothing was kept: the test proves nothing"
+    workbench.engine.cancel(ticket)
+    workbench.ask(ask(2, 5, 3))
+    assert workbench.api.model._cache.used_blocks == 0
 
 
 def test_the_same_seed_gives_the_same_answer_in_any_company(llama: Any, start_engine: Start) -> None:

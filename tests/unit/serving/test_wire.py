@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tailorbird.protocol.generation import GenerationChunk, GenerationRequest, TokenLogprob, TopLogprob, request_to_wire
-from tailorbird.serving.wire import BodyRefused, ChoiceWriter, Presentation, read_completion, read_load, read_unload
+from tailorbird.serving.fields import BodyRefused
+from tailorbird.serving.wire import ChoiceWriter, Presentation, read_completion, read_load, read_unload
 
 PLAIN: dict[str, Any] = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 5}
 

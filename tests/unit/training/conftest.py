@@ -80,6 +80,37 @@ def write_rows(path: Path, count: int, *, start: int = 0) -> Path:
     return path
 
 
+def write_pairs(path: Path, count: int, *, start: int = 0) -> Path:
+    rows: list[dict[str, Any]] = []
+    for i in range(start, start + count):
+        fruit = FRUITS[i % len(FRUITS)]
+        asked = [{"role": "system", "content": "Prices."}, {"role": "user", "content": f"Price of {fruit}?"}]
+        good, bad = f"{fruit} {i * 7}", "No idea." + " Sorry." * (i % 3)
+        rows.append(
+            {
+                "input": {"messages": asked},
+                "preferred_output": [{"role": "assistant", "content": good}],
+                "non_preferred_output": [{"role": "assistant", "content": bad}],
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def make_pair_plan(make_plan: Callable[..., TrainPlan], tmp_path: Path) -> Callable[..., TrainPlan]:
+    """As `make_plan`, over 14 training pairs and 5 validation pairs."""
+
+    def make(name: str = "run", **changes: Any) -> TrainPlan:
+        files = {
+            "training_file": str(write_pairs(tmp_path / "train_pairs.jsonl", 14)),
+            "validation_file": str(write_pairs(tmp_path / "valid_pairs.jsonl", 5, start=50)),
+        }
+        return make_plan(name, **({**files, "method": "dpo", "micro_batch_tokens": 400} | changes))
+
+    return make
+
+
 @pytest.fixture
 def make_plan(base_folder: Path, tmp_path: Path) -> Callable[..., TrainPlan]:
     """A plan over 14 training rows (5 steps an epoch, the last one short) and 5 validation rows, in its own folder."""

@@ -94,7 +94,7 @@ SHORT = [("user", "Hi"), ("assistant", "Hello")]
 def test_only_the_answer_and_its_end_of_turn_are_trained(base_folder: Path, tmp_path: Path):
     renderer = Renderer.from_folder(base_folder)
     path = write(tmp_path / "rows.jsonl", *[SHORT] * 10)
-    loaded = load_examples(path, renderer, max_tokens=100, name="training file")
+    loaded = load_examples(str(path), renderer, 100, "training file")
     assert [e.line for e in loaded] == list(range(1, 11))
     trained = [loaded[0].token_ids[i] for i in loaded[0].positions]
     assert renderer.decode(trained, skip_special_tokens=False) == "Hello<|im_end|>"
@@ -103,11 +103,11 @@ def test_only_the_answer_and_its_end_of_turn_are_trained(base_folder: Path, tmp_
 def test_an_example_that_is_too_long_is_refused_with_its_line(base_folder: Path, tmp_path: Path):
     path = write(tmp_path / "rows.jsonl", SHORT, SHORT, [("user", "Hi"), ("assistant", "x" * 100)], *[SHORT] * 8)
     with pytest.raises(TrainingError, match=r"Line 3 of the validation file has \d+ tokens, more than the limit of 60"):
-        load_examples(path, Renderer.from_folder(base_folder), max_tokens=60, name="validation file")
+        load_examples(str(path), Renderer.from_folder(base_folder), 60, "validation file")
 
 
 def test_a_line_that_is_no_record_is_refused(base_folder: Path, tmp_path: Path):
     path = write(tmp_path / "rows.jsonl", *[SHORT] * 11)
     path.write_text(path.read_text() + "{\n")
     with pytest.raises(TrainingError, match=r"The training file is not valid: .*12"):
-        load_examples(path, Renderer.from_folder(base_folder), max_tokens=60, name="training file")
+        load_examples(str(path), Renderer.from_folder(base_folder), 60, "training file")

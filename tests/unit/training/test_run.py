@@ -175,6 +175,33 @@ def test_a_run_stopped_before_its_first_step_starts_at_the_first_step(make_plan:
     assert [step.step for step in steps_of(plan)] == list(range(1, 11))
 
 
+def test_a_stop_leaves_the_adapter_of_its_step_once_and_nothing_of_it_is_in_the_end(make_plan: MakePlan):
+    undisturbed, stopped = make_plan("undisturbed"), make_plan("stopped")
+    whole = run(undisturbed)
+    run(stopped, stop_requested=StopAfter(3))
+    (saved,) = (event for event in events_of(stopped) if isinstance(event, CheckpointSaved))
+    assert saved == CheckpointSaved(3, 1, saved.path, steps_of(stopped)[2].metrics, epoch_end=False)
+    assert [event.kind for event in events_of(stopped)[-2:]] == ["checkpoint", "interrupted"]
+    assert Path(saved.path).name == "step-3"
+    early = load_adapter(saved.path).tensors
+    run(stopped, stop_requested=StopAfter(0))
+    resumed = run(stopped)
+    assert isinstance(whole, Finished)
+    assert isinstance(resumed, Finished)
+    checkpoints = [event for event in events_of(stopped) if isinstance(event, CheckpointSaved)]
+    assert [(event.step, event.epoch_end) for event in checkpoints] == [(3, False), (5, True), (10, True)]
+    final = load_adapter(resumed.adapter_path).tensors
+    assert not any(torch.equal(final[name][1], early[name][1]) for name in final)
+    assert Path(resumed.results_path).read_bytes() == Path(whole.results_path).read_bytes()
+
+
+def test_a_stop_right_after_an_epoch_finds_its_checkpoint_there(make_plan: MakePlan):
+    plan = make_plan()
+    assert run(plan, stop_requested=StopAfter(5)) == Interrupted(5)
+    saved = [event for event in events_of(plan) if isinstance(event, CheckpointSaved)]
+    assert [(event.step, event.epoch_end) for event in saved] == [(5, True)]
+
+
 def test_a_finished_run_does_nothing_when_started_again(make_plan: MakePlan):
     plan = make_plan()
     finished = run(plan)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from tailorbird.api.arm import accounts, deployments, login
+from tailorbird.api.arm import accounts, deployments, groups, login, models, roles, usages
 
 
 def router() -> APIRouter:
     """To be mounted at the root; no path of it begins like one of the data plane's."""
     routes = APIRouter()
-    for part in (accounts, deployments, login):
+    for part in (accounts, deployments, groups, login, models, roles, usages):
         routes.include_router(part.router())
     return routes

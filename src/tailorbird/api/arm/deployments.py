@@ -1,116 +1,54 @@
-"""Deployments of an account: put, show, list, delete, and the state of a long-running operation."""
+"""Deployments of an account: put, change, pause, show, list, delete, and the state of a long-running operation."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
-from collections.abc import Coroutine
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
+from tailorbird.api.after import go_on
 from tailorbird.api.arm.envelope import ACCOUNT, ArmRoute, Caller, arm_path, listed, moment, opened
-from tailorbird.api.context import Given, only_query
-from tailorbird.domain.access import Account, Action
-from tailorbird.domain.deployments import Deployment, ProvisioningState
-from tailorbird.domain.errors import InvalidRequest, NotFound
+from tailorbird.api.bodies.deployments import (
+    DeploymentBody,
+    DeploymentPatchBody,
+    create_arguments,
+    source_of,
+    update_arguments,
+)
+from tailorbird.api.context import Given, Services, only_query
+from tailorbird.domain.access import Account, Action, Principal
+from tailorbird.domain.deployments import Deployment, Precondition, ProvisioningState
+from tailorbird.domain.errors import NotFound
+from tailorbird.service.deployments import DEFAULT_CAPACITY
 
-log = logging.getLogger(__name__)
-
+TYPE = "Microsoft.CognitiveServices/accounts/deployments"
 _DEPLOYMENTS = ACCOUNT + "/deployments"
 _DEPLOYMENT = _DEPLOYMENTS + "/{deployment}"
 # The oldest version whose clients we know; only echoed in the address of an operation.
 _API_VERSION = "2024-10-01"
 # Without this header the SDK sleeps 30 seconds between two looks.
 _SOON = {"Retry-After": "1"}
-_UPGRADES = ("OnceNewDefaultVersionAvailable", "OnceCurrentVersionExpired", "NoAutoUpgrade")
+_AUXILIARY = "x-ms-authorization-auxiliary"
+_WINDOW_SECONDS = 60
 
 Read = Annotated[Account, Depends(opened(Action.READ_DEPLOYMENT))]
 Write = Annotated[Account, Depends(opened(Action.WRITE_DEPLOYMENT))]
 Delete = Annotated[Account, Depends(opened(Action.DELETE_DEPLOYMENT))]
 
+
+def _precondition(request: Request) -> Precondition:
+    def tags(header: str) -> frozenset[str]:
+        given = (tag.strip().removeprefix("W/").strip('"') for tag in request.headers.get(header, "").split(","))
+        return frozenset(tag for tag in given if tag)
+
+    return Precondition(tags("if-match"), tags("if-none-match"))
+
+
+Expected = Annotated[Precondition, Depends(_precondition)]
+
 # asyncio itself keeps only a weak hold on a task.
-_running: set[asyncio.Task[Any]] = set()
-
-
-# --- bodies -----------------------------------------------------------------------------------------------------------
-
-
-class _Strict(BaseModel):
-    """Refuses fields it does not know; the service's own (`read_only`) may come back in a PUT, as in all of ARM."""
-
-    model_config = ConfigDict(extra="forbid")
-    read_only: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_read_only(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        fields = cast("dict[str, Any]", given)
-        return {name: value for name, value in fields.items() if name not in cls.read_only}
-
-
-class ModelBody(_Strict):
-    name: str
-    format: str = "OpenAI"
-    version: str | None = None
-    publisher: str | None = None
-    source: str | None = None
-    sourceAccount: str | None = None  # noqa: N815
-
-
-class ScaleBody(_Strict):
-    """The form before skus: `az … --scale-settings-*` still sends it."""
-
-    scaleType: str = "Standard"  # noqa: N815
-    capacity: int | None = None
-
-
-class SkuBody(_Strict):
-    """az sends the capacity as a string."""
-
-    name: str
-    capacity: int | None = None
-    tier: str | None = None
-    size: str | None = None
-    family: str | None = None
-
-
-class PropertiesBody(_Strict):
-    read_only = frozenset(
-        {
-            "provisioningState",
-            "currentCapacity",
-            "capabilities",
-            "rateLimits",
-            "callRateLimit",
-            "dynamicThrottlingEnabled",
-            "error",
-        }
-    )
-
-    model: ModelBody
-    versionUpgradeOption: str | None = None  # noqa: N815
-    scaleSettings: ScaleBody | None = None  # noqa: N815
-    raiPolicyName: str | None = None  # noqa: N815
-    spilloverDeploymentName: str | None = None  # noqa: N815
-    parentDeploymentName: str | None = None  # noqa: N815
-    capacitySettings: dict[str, Any] | None = None  # noqa: N815
-    serviceTier: str | None = None  # noqa: N815
-    deploymentState: str | None = None  # noqa: N815
-
-
-class DeploymentBody(_Strict):
-    read_only = frozenset({"id", "name", "type", "etag", "systemData"})
-
-    properties: PropertiesBody
-    sku: SkuBody | None = None
-    tags: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------
@@ -120,45 +58,83 @@ def router() -> APIRouter:
     routes = APIRouter(route_class=ArmRoute, dependencies=[Depends(only_query())])
     # The docs' curl says POST where the specification says PUT.
     routes.api_route(arm_path(_DEPLOYMENT), methods=["PUT", "POST"])(put_deployment)
+    routes.patch(arm_path(_DEPLOYMENT))(patch_deployment)
     routes.get(arm_path(_DEPLOYMENT))(show_deployment)
     routes.get(arm_path(_DEPLOYMENTS))(list_deployments)
     routes.delete(arm_path(_DEPLOYMENT))(delete_deployment)
+    routes.get(arm_path(_DEPLOYMENT + "/skus"))(list_skus)
+    routes.post(arm_path(_DEPLOYMENT + "/pause"))(pause_deployment)
+    routes.post(arm_path(_DEPLOYMENT + "/resume"))(resume_deployment)
     routes.get(arm_path(_DEPLOYMENT + "/operations/{operation}"))(show_operation)
     return routes
 
 
 async def put_deployment(
-    deployment: str, body: DeploymentBody, found: Write, who: Caller, services: Given, request: Request
+    deployment: str,
+    body: DeploymentBody,
+    found: Write,
+    who: Caller,
+    expected: Expected,
+    services: Given,
+    request: Request,
 ) -> JSONResponse:
-    asked = _asked(body)
-
     def create() -> tuple[Deployment, bool]:
-        return services.deployments.create(found, deployment, by=who.name, **asked)
+        given: dict[str, Any] = {**create_arguments(body), "source": _source(body, who, services, request)}
+        return services.deployments.create(found, deployment, by=who.name, precondition=expected, **given)
 
     made, created = await run_in_threadpool(create)
     headers: dict[str, str] = {}
     if made.state is ProvisioningState.CREATING:
-        _start(services.deployments.provision(found.id, made.name))
-        headers = _operation(request, services.addresses.control_plane, found, made.name, "create")
-    return JSONResponse(_deployment(found, made), 201 if created else 200, headers)
+        go_on(services.deployments.provision(found.id, made.name), "work on a deployment")
+        headers = _operation(request, services, found, made.name, "create")
+        headers["Location"] = f"{services.addresses.control_plane}{found.resource_id}/deployments/{made.name}"
+    return JSONResponse(_deployment(found, made, services), 201 if created else 200, headers)
+
+
+def patch_deployment(
+    deployment: str, body: DeploymentPatchBody, found: Write, who: Caller, expected: Expected, services: Given
+) -> JSONResponse:
+    given = update_arguments(body)
+    changed = services.deployments.update(found, deployment, by=who.name, precondition=expected, **given)
+    return _shown(found, changed, services)
 
 
 def show_deployment(deployment: str, found: Read, services: Given) -> JSONResponse:
-    row = services.deployments.get(found.id, deployment)
-    unfinished = row.state in (ProvisioningState.CREATING, ProvisioningState.DELETING)
-    return JSONResponse(_deployment(found, row), headers=_SOON if unfinished else None)
+    return _shown(found, services.deployments.get(found.id, deployment), services)
 
 
 def list_deployments(found: Read, services: Given) -> dict[str, Any]:
-    return listed([_deployment(found, row) for row in services.deployments.list(found.id)])
+    return listed([_deployment(found, row, services) for row in services.deployments.list(found.id)])
 
 
-async def delete_deployment(deployment: str, found: Delete, services: Given, request: Request) -> Response:
-    leaving = await run_in_threadpool(services.deployments.mark_deleting, found.id, deployment)
+def list_skus(deployment: str, found: Read, services: Given) -> dict[str, Any]:
+    """Also of one that was asked for and failed: it may want another SKU."""
+    row = services.deployments.get(found.id, deployment)
+    skus = services.deployments.offers.skus(row, found)
+    return listed(
+        [
+            {"resourceType": TYPE, "sku": {"name": sku}, "capacity": {**capacity_range(room), "allowedValues": None}}
+            for sku, room in skus
+        ]
+    )
+
+
+def pause_deployment(deployment: str, found: Write, who: Caller, services: Given) -> JSONResponse:
+    return _shown(found, services.deployments.set_paused(found.id, deployment, True, by=who.name), services)
+
+
+def resume_deployment(deployment: str, found: Write, who: Caller, services: Given) -> JSONResponse:
+    return _shown(found, services.deployments.set_paused(found.id, deployment, False, by=who.name), services)
+
+
+async def delete_deployment(
+    deployment: str, found: Delete, expected: Expected, services: Given, request: Request
+) -> Response:
+    leaving = await run_in_threadpool(services.deployments.mark_deleting, found.id, deployment, expected)
     if leaving is None:
         return Response(status_code=204)
-    _start(services.deployments.delete(found.id, leaving.name))
-    headers = _operation(request, services.addresses.control_plane, found, leaving.name, "delete")
+    go_on(services.deployments.delete(found.id, leaving.name), "work on a deployment")
+    headers = _operation(request, services, found, leaving.name, "delete")
     return Response(status_code=202, headers={**headers, "Location": headers["Azure-AsyncOperation"]})
 
 
@@ -175,67 +151,65 @@ def show_operation(deployment: str, operation: str, found: Read, services: Given
 # --- in and out -------------------------------------------------------------------------------------------------------
 
 
-def _asked(body: DeploymentBody) -> dict[str, Any]:
-    """The service's arguments. Raises InvalidRequest for a field we understand and cannot honour."""
-    properties, model = body.properties, body.properties.model
-    refused = {
-        "properties.model.source": model.source,
-        "properties.model.sourceAccount": model.sourceAccount,
-        "properties.model.publisher": None if (model.publisher or "openai").lower() == "openai" else model.publisher,
-        "properties.raiPolicyName": properties.raiPolicyName,
-        "properties.spilloverDeploymentName": properties.spilloverDeploymentName,
-        "properties.parentDeploymentName": properties.parentDeploymentName,
-        "properties.capacitySettings": properties.capacitySettings,
-        "properties.serviceTier": properties.serviceTier,
-        "properties.deploymentState": None if properties.deploymentState == "Running" else properties.deploymentState,
-        "sku.size": body.sku and body.sku.size,
-        "sku.family": body.sku and body.sku.family,
-    }
-    for field, value in refused.items():
-        if value is not None:
-            raise InvalidRequest(f"'{field}' cannot be honoured here; leave it out.", param=field)
-    if properties.versionUpgradeOption not in (None, *_UPGRADES):
-        raise InvalidRequest(
-            f"'{properties.versionUpgradeOption}' is none of {', '.join(_UPGRADES)}.",
-            param="properties.versionUpgradeOption",
-        )
-    scale = properties.scaleSettings or ScaleBody()
-    capacity = scale.capacity if body.sku is None else body.sku.capacity
-    return {
-        "model_name": model.name,
-        "model_format": model.format,
-        "model_version": model.version,
-        "sku_name": "Standard" if body.sku is None else body.sku.name,
-        "capacity": 1 if capacity is None else capacity,
-        "tags": body.tags,
-    }
+def _source(body: DeploymentBody, who: Principal, services: Services, request: Request) -> Account | None:
+    """The account the model comes from, for a caller who may see its deployments: by their own token, or by the
+    second one that clients send for an account of another tenant."""
+    wanted = source_of(body)
+    if wanted is None:
+        return None
+    second = request.headers.get(_AUXILIARY, "").split(",")[0].strip()
+    reader = services.access.by_token(second.removeprefix("Bearer").strip()) if second else who
+    return services.access.open(reader, Action.READ_DEPLOYMENT, wanted.subscription, wanted.group, wanted.name)
 
 
-def _deployment(account: Account, row: Deployment) -> dict[str, Any]:
+def capacity_range(room: int) -> dict[str, int]:
+    """What a client may ask for: between 1 and what is left."""
+    return {"minimum": 1, "maximum": room, "step": 1, "default": min(DEFAULT_CAPACITY, room)}
+
+
+def _shown(account: Account, row: Deployment, services: Services) -> JSONResponse:
+    unfinished = row.state in (ProvisioningState.CREATING, ProvisioningState.DELETING)
+    return JSONResponse(_deployment(account, row, services), headers=_SOON if unfinished else None)
+
+
+def _deployment(account: Account, row: Deployment, services: Services) -> dict[str, Any]:
+    model = {"format": row.model_format, "name": row.model_name, "version": row.model_version}
     properties: dict[str, Any] = {
-        "model": {"format": row.model_format, "name": row.model_name, "version": row.model_version},
+        "model": model if row.source is None else {**model, "source": row.source},
         "provisioningState": row.state.value,
-        # A version stays what it was deployed as until somebody deploys another.
-        "versionUpgradeOption": "NoAutoUpgrade",
+        "deploymentState": "Paused" if row.paused else "Running",
+        # A version stays what it was deployed as until somebody deploys another, whatever was asked for.
+        "versionUpgradeOption": row.version_upgrade or "NoAutoUpgrade",
         "currentCapacity": row.capacity,
+        "capabilities": services.deployments.offers.capabilities(row.catalogue_name),
+        "raiPolicyName": row.rai_policy,
+        "rateLimits": _rate_limits(row) if services.deployments.limits.rate_limits else None,
+        "error": None if row.failure is None else _failure(row),
     }
-    if row.failure is not None:
-        properties["error"] = _failure(row)
     body: dict[str, Any] = {
         "id": f"{account.resource_id}/deployments/{row.name}",
         "name": row.name,
-        "type": "Microsoft.CognitiveServices/accounts/deployments",
+        "type": TYPE,
         "sku": {"name": row.sku_name, "capacity": row.capacity},
-        "properties": properties,
+        "properties": {name: value for name, value in properties.items() if value is not None},
         "systemData": {
             "createdBy": row.created_by,
             "createdByType": "Application",
             "createdAt": moment(row.created_at),
+            "lastModifiedBy": row.updated_by or row.created_by,
+            "lastModifiedByType": "Application",
             "lastModifiedAt": moment(row.updated_at),
         },
-        "etag": f'"{hashlib.sha256(f"{row.state}{row.updated_at}".encode()).hexdigest()[:32]}"',
+        "etag": f'"{row.etag}"',
     }
     return {**body, "tags": row.tags} if row.tags else body
+
+
+def _rate_limits(row: Deployment) -> list[dict[str, Any]] | None:
+    if row.requests_per_minute is None or row.tokens_per_minute is None:
+        return None
+    counts = (("request", row.requests_per_minute), ("token", row.tokens_per_minute))
+    return [{"key": key, "renewalPeriod": _WINDOW_SECONDS, "count": count} for key, count in counts]
 
 
 def _failure(row: Deployment) -> dict[str, str]:
@@ -254,20 +228,7 @@ def _progress(operation: str, row: Deployment | None) -> tuple[str, dict[str, st
     return row.state.value, None
 
 
-def _operation(request: Request, control_plane: str, account: Account, name: str, operation: str) -> dict[str, str]:
+def _operation(request: Request, services: Services, account: Account, name: str, operation: str) -> dict[str, str]:
     version = request.query_params.get("api-version") or _API_VERSION
-    url = f"{control_plane}{account.resource_id}/deployments/{name}/operations/{operation}?api-version={version}"
-    return {"Azure-AsyncOperation": url, **_SOON}
-
-
-def _start(work: Coroutine[Any, Any, Any]) -> None:
-    """Goes on after the answer; not as the framework's background task, which would hold the connection meanwhile."""
-    task = asyncio.create_task(work)
-    _running.add(task)
-    task.add_done_callback(_ended)
-
-
-def _ended(task: asyncio.Task[Any]) -> None:
-    _running.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.error("work on a deployment broke off; it goes on at the next start", exc_info=task.exception())
+    path = f"{account.resource_id}/deployments/{name}/operations/{operation}?api-version={version}"
+    return {"Azure-AsyncOperation": services.addresses.control_plane + path, **_SOON}

@@ -9,10 +9,19 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from tailorbird.infra.store.accounts import SqlAccounts
+from tailorbird.infra.store.audit import SqlAudit
+from tailorbird.infra.store.completions import SqlCompletions
 from tailorbird.infra.store.deployments import SqlDeployments
-from tailorbird.infra.store.files import SqlFiles
-from tailorbird.infra.store.jobs import SqlJobs
+from tailorbird.infra.store.evals import SqlEvals
+from tailorbird.infra.store.files import SqlFiles, SqlImports
+from tailorbird.infra.store.identities import SqlIdentities
+from tailorbird.infra.store.jobs import SqlAccountSettings, SqlJobs
 from tailorbird.infra.store.models import SqlModels
+from tailorbird.infra.store.safety import SqlVerdicts
+from tailorbird.infra.store.sharing import SqlSharing
+from tailorbird.infra.store.uploads import SqlUploads
+from tailorbird.infra.store.usage import SqlBudgets, SqlHosting, SqlLedger, SqlWork
+from tailorbird.infra.store.usages import SqlUsages
 
 
 class SqlSession:
@@ -20,10 +29,24 @@ class SqlSession:
 
     def __init__(self, connection: sa.Connection, now: datetime) -> None:
         self.accounts = SqlAccounts(connection)
-        self.files = SqlFiles(connection)
+        self.audit = SqlAudit(connection)
+        self.identities = SqlIdentities(connection)
+        self.files = SqlFiles(connection, now)
+        self.imports = SqlImports(connection)
+        self.uploads = SqlUploads(connection)
         self.jobs = SqlJobs(connection, now)
+        self.account_settings = SqlAccountSettings(connection)
         self.models = SqlModels(connection)
         self.deployments = SqlDeployments(connection)
+        self.completions = SqlCompletions(connection)
+        self.evals = SqlEvals(connection)
+        self.sharing = SqlSharing(connection)
+        self.verdicts = SqlVerdicts(connection)
+        self.usages = SqlUsages(connection)
+        self.ledger = SqlLedger(connection)
+        self.hosting = SqlHosting(connection)
+        self.work = SqlWork(connection)
+        self.budgets = SqlBudgets(connection)
 
 
 def _utc_now() -> datetime:

@@ -6,10 +6,11 @@ import builtins
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from tailorbird.domain.deployments import Deployment
-from tailorbird.infra.schema import deployments
+from tailorbird.domain.deployments import DEVELOPER, Deployment, ProvisioningState
 from tailorbird.infra.store.rows import Rows, insert_new
+from tailorbird.infra.tables.deployments import deployments
 from tailorbird.service.ports import AlreadyThere
 
 _DEPLOYMENTS = Rows(Deployment, deployments)
@@ -21,7 +22,7 @@ class SqlDeployments:
 
     def add(self, deployment: Deployment) -> None:
         row = {**_DEPLOYMENTS.values(deployment), "name_key": deployment.name.lower()}
-        if not insert_new(self._connection, deployments, row, ("account_id", "name_key")):
+        if not insert_new(self._connection, deployments, row, ()):
             raise AlreadyThere(deployment.name)
 
     def get(self, account_id: str, name: str) -> Deployment | None:
@@ -38,7 +39,11 @@ class SqlDeployments:
         row = _DEPLOYMENTS.values(deployment)
         del row["last_used_at"]
         same = _called(deployment.account_id, deployment.name)
-        self._connection.execute(sa.update(deployments).where(*same).values(row))
+        try:
+            self._connection.execute(sa.update(deployments).where(*same).values(row))
+        except IntegrityError:
+            # The one constraint a name that stays can break: one deployment for each checkpoint.
+            raise AlreadyThere(deployment.name) from None
         if deployment.last_used_at is not None:
             self.touch(deployment.account_id, deployment.name, deployment.last_used_at)
 
@@ -60,6 +65,18 @@ class SqlDeployments:
         """Oldest first."""
         moving = sa.text("state IN ('Creating', 'Deleting')")
         return _DEPLOYMENTS.all(self._connection, moving, order=[deployments.c.seq])
+
+    def expired(self, idle_since: datetime | None, developer_before: datetime | None) -> builtins.list[Deployment]:
+        """Oldest first."""
+        c = deployments.c
+        ways: builtins.list[sa.ColumnElement[bool]] = []
+        if idle_since is not None:
+            used = sa.func.coalesce(c.last_used_at, c.created_at)
+            ways.append(sa.and_(c.checkpoint_id.is_not(None), c.created_at < idle_since, used < idle_since))
+        if developer_before is not None:
+            ways.append(sa.and_(c.sku_name == DEVELOPER, c.created_at < developer_before))
+        alive = c.state != ProvisioningState.DELETING
+        return _DEPLOYMENTS.all(self._connection, sa.or_(sa.false(), *ways), alive, order=[c.seq])
 
 
 def _called(account_id: str, name: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

@@ -1,23 +1,27 @@
-"""Fine-tuning jobs with their events and checkpoints."""
+"""Fine-tuning jobs with their events and checkpoints, and an account's settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from tailorbird.domain.jobs import Checkpoint, Job, JobEvent
-from tailorbird.infra.schema import checkpoints, job_events, job_metadata, jobs
+from tailorbird.domain.jobs import Checkpoint, Job, JobEvent, JobStatus, Stage
 from tailorbird.infra.store.rows import Rows, either, insert_new, insert_or_replace
+from tailorbird.infra.tables.access import accounts
+from tailorbird.infra.tables.jobs import account_settings, checkpoints, job_events, job_metadata, jobs
 from tailorbird.service.ports import AlreadyThere, LeaseLost, Page
 
 JOBS = Rows(Job, jobs)
 _EVENTS = Rows(JobEvent, job_events)
 _CHECKPOINTS = Rows(Checkpoint, checkpoints)
+
+QUEUE = (jobs.c.created_at, jobs.c.seq)
+"""The order in which waiting jobs are claimed."""
 
 # Written by whoever cancels and whoever claims, while the owner of the lease saves what it read before.
 _NOT_SAVED = ("cancel_requested", "attempts")
@@ -32,7 +36,7 @@ class SqlJobs:
         """Raises AlreadyThere."""
         if not insert_new(self._connection, jobs, {**JOBS.values(job), "ended": job.ended}, ("id",)):
             raise AlreadyThere(job.id)
-        self._add_pairs(job.id, _pair_keys(job.metadata))
+        self._add_pairs(job.id, pair_keys(job.metadata))
 
     def get(self, account_id: str | None, job_id: str) -> Job | None:
         own = sa.true() if account_id is None else jobs.c.account_id == account_id
@@ -44,7 +48,7 @@ class SqlJobs:
         """Jobs of one moment come in the reverse order of adding; `after` must be in the same list."""
         carried = [
             jobs.c.id.in_(sa.select(job_metadata.c.job_id).where(job_metadata.c.pair_key == pair))
-            for pair in _pair_keys(metadata or {})
+            for pair in pair_keys(metadata or {})
         ]
         return JOBS.page(
             self._connection,
@@ -60,8 +64,12 @@ class SqlJobs:
         """Also raises LeaseLost when the job has ended in another way meanwhile: an ended job's status is final."""
         row: dict[str, Any] = {name: value for name, value in JOBS.values(job).items() if name not in _NOT_SAVED}
         row["ended"] = job.ended
-        if job.ended:
+        if job.ended or job.status is JobStatus.PAUSED:
             row.update(lease_owner=None, lease_until=None)
+        if job.status is JobStatus.RUNNING and job.stage is Stage.TRAIN:
+            # The worker saves what it read before somebody asked for a pause.
+            pausing = jobs.c.status == JobStatus.PAUSING
+            row["status"] = sa.case((pausing, jobs.c.status), else_=sa.literal(job.status, jobs.c.status.type))
         if owner is None:
             allowed = sa.or_(jobs.c.lease_owner.is_(None), jobs.c.lease_until <= self._now)
         else:
@@ -70,7 +78,7 @@ class SqlJobs:
         written = self._connection.execute(sa.update(jobs).where(jobs.c.id == job.id, allowed, still).values(row))
         if written.rowcount == 0:
             raise LeaseLost(job.id)
-        self._replace_pairs(job.id, _pair_keys(job.metadata))
+        self._replace_pairs(job.id, pair_keys(job.metadata))
 
     def request_cancel(self, job_id: str) -> None:
         self._connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
@@ -78,6 +86,11 @@ class SqlJobs:
     def cancel_requested(self, job_id: str) -> bool:
         query = sa.select(jobs.c.cancel_requested).where(jobs.c.id == job_id)
         return self._connection.execute(query).scalar_one_or_none() is True
+
+    def request_pause(self, job_id: str) -> bool:
+        training = (jobs.c.status == JobStatus.RUNNING, jobs.c.stage == Stage.TRAIN)
+        asked = sa.update(jobs).where(jobs.c.id == job_id, *training).values(status=JobStatus.PAUSING)
+        return self._connection.execute(asked).rowcount == 1
 
     def append_event(self, event: JobEvent) -> bool:
         return insert_new(self._connection, job_events, _EVENTS.values(event), ("job_id", "key"))
@@ -113,9 +126,24 @@ class SqlJobs:
         order = [c.created_at.desc(), c.step.desc(), c.id]
         return next(iter(_CHECKPOINTS.all(self._connection, named, order=order)), None)
 
+    def hold(self, account_id: str) -> None:
+        # Writing the account's row, unchanged, makes others wait who do the same: on SQLite as on PostgreSQL.
+        self._connection.execute(sa.update(accounts).where(accounts.c.id == account_id).values(id=accounts.c.id))
+
     def active_count(self, account_id: str) -> int:
         query = sa.select(sa.func.count()).where(jobs.c.account_id == account_id, jobs.c.ended.is_(sa.false()))
         return self._connection.execute(query).scalar_one()
+
+    def count(self, account_id: str, statuses: Collection[JobStatus] | None = None) -> int:
+        query = sa.select(sa.func.count()).where(jobs.c.account_id == account_id)
+        if statuses is not None:
+            # The index of active jobs knows no states, only who has ended; nobody asks for ended ones by state.
+            query = query.where(jobs.c.ended.is_(sa.false()), jobs.c.status.in_(list(statuses)))
+        return self._connection.execute(query).scalar_one()
+
+    def waiting(self, limit: int) -> list[Job]:
+        query = sa.select(*JOBS.columns).where(*waiting(self._now)).order_by(*QUEUE).limit(limit)
+        return [JOBS.thing(row) for row in self._connection.execute(query).mappings()]
 
     def delete(self, account_id: str, job_id: str) -> bool:
         # Events and metadata go with the row they point at (ON DELETE CASCADE).
@@ -135,5 +163,29 @@ class SqlJobs:
         self._add_pairs(job_id, pairs - known)
 
 
-def _pair_keys(metadata: Mapping[str, str]) -> set[str]:
+def waiting(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions of a job that nobody works on and somebody should."""
+    free = sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
+    return jobs.c.ended.is_(sa.false()), jobs.c.status != JobStatus.PAUSED, free
+
+
+class SqlAccountSettings:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def get(self, account_id: str, name: str) -> str | None:
+        c = account_settings.c
+        query = sa.select(c.value).where(c.account_id == account_id, c.name == name)
+        return self._connection.execute(query).scalar_one_or_none()
+
+    def put(self, account_id: str, name: str, value: str | None) -> None:
+        c = account_settings.c
+        if value is None:
+            self._connection.execute(sa.delete(account_settings).where(c.account_id == account_id, c.name == name))
+            return
+        row = {"account_id": account_id, "name": name, "value": value}
+        insert_or_replace(self._connection, account_settings, row, ("account_id", "name"))
+
+
+def pair_keys(metadata: Mapping[str, str]) -> set[str]:
     return {hashlib.sha256(json.dumps(pair).encode()).hexdigest() for pair in metadata.items()}

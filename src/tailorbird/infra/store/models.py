@@ -7,8 +7,8 @@ import builtins
 import sqlalchemy as sa
 
 from tailorbird.domain.models import TunedModel
-from tailorbird.infra.schema import models
 from tailorbird.infra.store.rows import Rows, either, insert_or_replace
+from tailorbird.infra.tables.models import models
 
 _MODELS = Rows(TunedModel, models)
 

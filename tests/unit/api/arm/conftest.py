@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import socket
+import dataclasses
+import json
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -15,31 +16,33 @@ from typing import Any
 import pytest
 import requests
 import uvicorn
+from tokenizers import Tokenizer
+from tokenizers import models as token_models
 
-from tailorbird.api.app import Addresses, Services, create_app
+from tailorbird import wiring
+from tailorbird.api.app import Addresses, create_app
+from tailorbird.api.listen import bind
 from tailorbird.domain.access import Account
+from tailorbird.domain.deployments import Limits
 from tailorbird.domain.jobs import Checkpoint, Hyperparameters, Job, JobStatus, Stage
-from tailorbird.domain.models import BaseModel, CatalogueEntry, TunedModel
+from tailorbird.domain.models import TunedModel
 from tailorbird.infra.blobs import open_blobs
 from tailorbird.infra.certificates import Certificates, ensure_certificates
-from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
-from tailorbird.protocol.generation import Generation, GenerationChunk, GenerationRequest
+from tailorbird.protocol.generation import (
+    EmbeddingRequest,
+    Embeddings,
+    Generation,
+    GenerationChunk,
+    GenerationRequest,
+)
 from tailorbird.service.access import Access, Credentials
 from tailorbird.service.adapters import Adapters
-from tailorbird.service.chat import Chat
 from tailorbird.service.deployments import Deployments
-from tailorbird.service.files import Files
-from tailorbird.service.jobs import Jobs
-from tailorbird.service.models import Catalogue, Models
 from tailorbird.service.ports import Blobs, Engine, EngineDown, EngineRefused
+from tailorbird.settings import Settings
 
 BASE = "gpt-4o-mini-2024-07-18"
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 @dataclass
@@ -62,6 +65,9 @@ class FakeEngine:
 
     async def ready(self) -> bool:
         return not self.hold
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        raise AssertionError("the control plane never asks for vectors")
 
     async def complete(self, request: GenerationRequest) -> Generation:
         raise AssertionError("the control plane never asks for text")
@@ -90,6 +96,8 @@ class Cloud:
     blobs: Blobs
     engine: FakeEngine
     session: requests.Session
+    template_hash: str
+    deployments: Deployments
 
     @property
     def account(self) -> Account:
@@ -97,7 +105,7 @@ class Cloud:
 
     def token(self, scope: str = "https://management.azure.com/.default") -> str:
         assert self.credentials.client_secret is not None
-        return self.access.login(
+        return self.access.logins.by_secret(
             self.credentials.client_id, self.credentials.client_secret, [scope], authority=self.url
         ).access_token
 
@@ -122,7 +130,7 @@ class Cloud:
         )  # fmt: skip
         model = TunedModel(
             f"{BASE}.ft-{code}", f"ft:{BASE}:org::{code[:8]}", self.account.id, job.id, f"ftchkpt-{code}", BASE,
-            "weaver", "hash", now,
+            "weaver", self.template_hash, now,
         )  # fmt: skip
         with self.store.begin() as tx:
             tx.jobs.add(job)
@@ -145,30 +153,42 @@ class Cloud:
         raise AssertionError(f"{name} is still Creating after ten seconds")
 
 
+def write_catalogue(folder: Path) -> Path:
+    """The smallest base model with a chat template, under one name."""
+    (folder / "weaver").mkdir()
+    Tokenizer(token_models.BPE(vocab={"a": 0}, merges=[])).save(str(folder / "weaver" / "tokenizer.json"))
+    config = {"eos_token": "a", "chat_template": "{{ messages }}"}
+    (folder / "weaver" / "tokenizer_config.json").write_text(json.dumps(config))
+    path = folder / "catalog.toml"
+    path.write_text(
+        '[base.weaver]\nfolder = "weaver"\nmax_tokens = 1024\nlearning_rate = 2e-3\n'
+        f'[model."{BASE}"]\nbase = "weaver"\nshort = "gpt-4o-mini"\nversion = "2024-07-18"\n'
+        "fine_tune_until = 2098-01-01\ninference_until = 2099-01-01\n"
+    )
+    return path
+
+
 @pytest.fixture(scope="package")
 def cloud(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("cloud")
-    migrate(f"sqlite:///{folder / 'c.db'}")
-    database = make_engine(f"sqlite:///{folder / 'c.db'}")
-    store, blobs, engine, clock = SqlStore(database), open_blobs("memory://"), FakeEngine(), SystemClock()
-    catalogue = Catalogue(
-        (CatalogueEntry(BASE, "weaver", "gpt-4o-mini", "2024-07-18", True, False, clock.now()),),
-        {"weaver": BaseModel("weaver", "nowhere", 2e-3, 1024, 16, 32)},
-    )
-    access = Access(store, clock, lambda: uuid.uuid4().hex)
+    settings = Settings(data_dir=str(folder), catalog=str(write_catalogue(folder)))
+    wiring.migrate_database(settings)
+    catalogue = wiring.build_catalogue(settings)
+    store, blobs, engine = wiring.build_store(settings), open_blobs("memory://"), FakeEngine()
     certificates = ensure_certificates(folder / "tls", "localhost")
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bind("127.0.0.1", 0)
     url = f"https://localhost:{listener.getsockname()[1]}"
-    deployments = Deployments(store, Adapters(blobs, folder / "adapters"), OneEngine(engine), catalogue, clock)
-    services = Services(
-        access=access,
-        files=Files(store, blobs, clock, lambda: uuid.uuid4().hex, 1000),
-        jobs=Jobs(store, catalogue, clock, lambda: uuid.uuid4().hex, 5),
-        models=Models(store, blobs, catalogue),
-        deployments=deployments,
-        chat=Chat(catalogue, deployments, clock, lambda: uuid.uuid4().hex),
-        addresses=Addresses("http://localhost:1", url),
+    deployments = Deployments(
+        store,
+        Adapters(blobs, folder / "adapters"),
+        OneEngine(engine),
+        catalogue,
+        wiring.SystemClock(),
+        limits=Limits(standard_deployments=10_000, tuned_deployments=10_000, quota=10_000),
     )
+    wired = wiring.build_services(settings, Addresses("http://localhost:1", url))
+    services = dataclasses.replace(wired, deployments=deployments, sweeps=())
+    access = services.access
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
@@ -183,7 +203,17 @@ def cloud(tmp_path_factory: pytest.TempPathFactory):
         # A bundle or proxy named in the environment would win over what the test says.
         session.trust_env = False
         session.verify = str(certificates.bundle)
-        yield Cloud(url, certificates, access.first_run(), access, store, blobs, engine, session)
+        yield Cloud(
+            url,
+            certificates,
+            access.first_run(),
+            access,
+            store,
+            blobs,
+            engine,
+            session,
+            catalogue.renderer("weaver").template_hash,
+            deployments,
+        )
     server.should_exit = True
     thread.join(10)
-    database.dispose()

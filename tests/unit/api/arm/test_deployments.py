@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
+
+from tailorbird.domain.access import Account, Assignment, Role, ServicePrincipal
+from tailorbird.domain.deployments import ProvisioningState
 
 
 @pytest.fixture
@@ -173,9 +178,13 @@ def changed(good: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
         ("sku.capacity", 0, "InvalidCapacity", "sku.capacity"),
         ("sku.capacity", "many", "InvalidRequest", "sku.capacity"),
         ("sku.capacity", 1.5, "InvalidRequest", "sku.capacity"),
+        ("sku.name", None, "InvalidRequest", "sku.name"),
+        ("sku.tier", "Premium", "InvalidRequest", "sku.tier"),
         ("properties.model.source", "/subscriptions/x", "InvalidRequest", "properties.model.source"),
+        ("properties.model.publisher", "Mistral AI", "InvalidRequest", "properties.model.publisher"),
         ("properties.raiPolicyName", "strict", "InvalidRequest", "properties.raiPolicyName"),
-        ("properties.deploymentState", "Paused", "InvalidRequest", "properties.deploymentState"),
+        ("properties.spilloverDeploymentName", "other", "InvalidRequest", "properties.spilloverDeploymentName"),
+        ("properties.deploymentState", "Asleep", "InvalidRequest", "properties.deploymentState"),
         ("properties.versionUpgradeOption", "Sometimes", "InvalidRequest", "properties.versionUpgradeOption"),
         ("properties.colour", "red", "InvalidRequest", "properties.colour"),
         ("colour", "red", "InvalidRequest", "colour"),
@@ -207,3 +216,198 @@ def test_a_deployment_name_that_is_none_is_refused(cloud: Any, bad: str) -> None
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "GET"])
 def test_without_a_token_nothing_happens(cloud: Any, name: str, method: str) -> None:
     assert cloud.call(method, cloud.path(f"/deployments/{name}"), token="", json=body("x")).status_code == 401
+
+
+# --- what the resource tells ------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_shows_what_it_can_do_and_how_much(cloud: Any, name: str) -> None:
+    sent = body(cloud.tuned().name, capacity=2)
+    sent["properties"] |= {
+        "versionUpgradeOption": "onceNewDefaultVersionAvailable",
+        "raiPolicyName": "Microsoft.Default",
+    }
+    cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=sent)
+    shown = cloud.settled(name)["properties"]
+    assert shown["capabilities"] == {"chatCompletion": "true", "maxContextToken": "1024", "maxOutputToken": "1024"}
+    assert shown["rateLimits"] == [
+        {"key": "request", "renewalPeriod": 60, "count": 12},
+        {"key": "token", "renewalPeriod": 60, "count": 2000},
+    ]
+    assert (shown["currentCapacity"], shown["deploymentState"]) == (2, "Running")
+    assert shown["versionUpgradeOption"] == "OnceNewDefaultVersionAvailable"
+    assert shown["raiPolicyName"] == "Microsoft.Default"
+
+
+@pytest.mark.parametrize("version", ["2024-07-18", None])
+def test_a_base_model_is_named_with_its_version_apart(cloud: Any, name: str, version: str | None) -> None:
+    sent = changed(body("gpt-4o-mini"), "properties.model.version", version)
+    assert cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=sent).status_code == 201
+    model = cloud.settled(name)["properties"]["model"]
+    assert model == {"format": "OpenAI", "name": "gpt-4o-mini", "version": "2024-07-18"}
+
+
+def test_an_unfinished_put_names_the_operation_and_the_resource(cloud: Any, name: str) -> None:
+    cloud.engine.hold = True
+    answer = cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=body(cloud.tuned().name))
+    assert answer.headers["Location"] == f"{cloud.url}{cloud.account.resource_id}/deployments/{name}"
+
+
+# --- change, pause ----------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_changes_capacity_and_tags_and_leaves_the_rest(cloud: Any, name: str) -> None:
+    path = cloud.path(f"/deployments/{name}")
+    cloud.call("PUT", path, json={**body(cloud.tuned().name), "tags": {"team": "a"}})
+    first = cloud.settled(name)
+    answer = cloud.call("PATCH", path, json={"sku": {"name": "standard", "capacity": "9"}})
+    assert (answer.status_code, answer.json()["sku"]) == (200, {"name": "Standard", "capacity": 9})
+    assert answer.json()["tags"] == {"team": "a"}
+    assert answer.json()["etag"] != first["etag"]
+    answer = cloud.call("PATCH", path, json={"tags": {"team": "b"}})
+    assert (answer.json()["sku"]["capacity"], answer.json()["tags"]) == (9, {"team": "b"})
+    assert cloud.call("GET", path).json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "target"),
+    [
+        ({"properties": {}}, 400, "properties"),
+        ({"sku": {"name": "Premium"}}, 400, "sku.name"),
+        ({"sku": {"name": "Standard", "capacity": 0}}, 400, "sku.capacity"),
+        ({"sku": {"name": "DeveloperTier"}}, 400, "sku.name"),
+        ({"sku": {"name": "Standard", "capacity": 10_001}}, 400, "sku.capacity"),
+    ],
+)
+def test_a_patch_we_cannot_honour_is_refused_naming_the_field(
+    cloud: Any, name: str, sent: dict[str, Any], status: int, target: str
+) -> None:
+    cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=body(cloud.tuned().name))
+    answer = cloud.call("PATCH", cloud.path(f"/deployments/{name}"), json=sent)
+    assert (answer.status_code, answer.json()["error"]["target"]) == (status, target)
+    assert cloud.call("PATCH", cloud.path(f"/deployments/{name}x"), json={}).status_code == 404
+
+
+def test_too_much_capacity_is_insufficient_quota(cloud: Any, name: str) -> None:
+    answer = cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=body(cloud.tuned().name, capacity=10_001))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InsufficientQuota")
+
+
+def test_a_deployment_is_paused_and_resumed(cloud: Any, name: str) -> None:
+    path = cloud.path(f"/deployments/{name}")
+    cloud.call("PUT", path, json=body(cloud.tuned().name))
+    cloud.settled(name)
+    for word, state in (("pause", "Paused"), ("resume", "Running")):
+        answer = cloud.call("POST", f"{path}/{word}")
+        assert (answer.status_code, answer.json()["properties"]["deploymentState"]) == (200, state)
+    assert cloud.call("POST", f"{path}x/pause").status_code == 404
+    sent = body(cloud.call("GET", path).json()["properties"]["model"]["name"])
+    sent["properties"]["deploymentState"] = "Paused"
+    assert cloud.call("PUT", path, json=sent).json()["properties"]["deploymentState"] == "Paused"
+
+
+def test_the_skus_a_deployment_can_change_to_are_listed(cloud: Any, name: str) -> None:
+    cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=body(cloud.tuned().name, name="GlobalStandard"))
+    answer = cloud.call("GET", cloud.path(f"/deployments/{name}/skus")).json()
+    first = answer["value"][0]
+    assert first["resourceType"] == "Microsoft.CognitiveServices/accounts/deployments"
+    assert first["sku"] == {"name": "GlobalStandard"}
+    assert first["capacity"]["minimum"] == 1
+    assert 1 < first["capacity"]["maximum"] <= 10_000
+    assert {row["sku"]["name"] for row in answer["value"]} >= {"Standard", "DeveloperTier", "ProvisionedManaged"}
+
+
+# --- models of another account ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def neighbour(cloud: Any) -> Account:
+    """An account in a subscription and a location of its own."""
+    code = uuid.uuid4().hex[:8]
+    made = replace(cloud.account, id=code, subscription_id=f"sub-{code}", name=f"n{code}", location="east")
+    made = replace(made, key1=f"1{code}", key2=f"2{code}", sub_domain=f"n{code}")
+    with cloud.store.begin() as tx:
+        tx.accounts.add(made)
+    return made
+
+
+def reader(cloud: Any, *assignments: Assignment) -> str:
+    """A token of an application with these roles."""
+    code, secret = uuid.uuid4().hex, "s3cret"
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    with cloud.store.begin() as tx:
+        tx.identities.add_service_principal(ServicePrincipal(code, f"o-{code}", f"n-{code}", digest))
+        for assignment in assignments:
+            tx.identities.add_assignment(f"o-{code}", assignment)
+    scope = "https://management.azure.com/.default"
+    return cloud.access.logins.by_secret(code, secret, [scope], authority=cloud.url).access_token
+
+
+def deploy_from(cloud: Any, source: str, neighbour: Account, model: str, **more: Any) -> Any:
+    sent = body(model)
+    sent["properties"]["model"][more.pop("field", "source")] = source
+    return cloud.call("PUT", f"{neighbour.resource_id}/deployments/copied", json=sent, **more)
+
+
+def test_a_model_is_deployed_from_another_subscription(cloud: Any, neighbour: Account) -> None:
+    model = cloud.tuned().name
+    here = Assignment(Role.COGNITIVE_CONTRIBUTOR, neighbour.resource_id)
+    there = Assignment(Role.OPENAI_USER, cloud.account.resource_id)
+    answer = deploy_from(cloud, cloud.account.resource_id, neighbour, model, token=reader(cloud, here, there))
+    assert answer.status_code == 201
+    assert answer.json()["properties"]["model"]["source"] == cloud.account.resource_id
+    cloud.deployments.get(neighbour.id, "copied")
+    end = monotonic() + 10
+    while cloud.deployments.get(neighbour.id, "copied").state is ProvisioningState.CREATING:
+        assert monotonic() < end
+        sleep(0.02)
+    row = cloud.deployments.get(neighbour.id, "copied")
+    assert (row.state, row.served_model) == (ProvisioningState.SUCCEEDED, model)
+
+
+def test_rights_on_both_accounts_are_needed(cloud: Any, neighbour: Account) -> None:
+    model, source = cloud.tuned().name, cloud.account.resource_id
+    here = Assignment(Role.COGNITIVE_CONTRIBUTOR, neighbour.resource_id)
+    there = Assignment(Role.OPENAI_USER, source)
+    for token in (reader(cloud, here), reader(cloud, there)):
+        answer = deploy_from(cloud, source, neighbour, model, token=token)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "AuthorizationFailed")
+    # Of another tenant the right to read comes with a second token.
+    header = {"x-ms-authorization-auxiliary": f"Bearer {reader(cloud, there)}"}
+    answer = deploy_from(
+        cloud, source, neighbour, model, token=reader(cloud, here), headers=header, field="sourceAccount"
+    )
+    assert answer.status_code == 201
+    bad = {"x-ms-authorization-auxiliary": "Bearer nonsense"}
+    answer = deploy_from(cloud, source, neighbour, model, token=reader(cloud, here, there), headers=bad)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "InvalidAuthenticationToken")
+
+
+def test_two_different_sources_are_refused(cloud: Any, name: str) -> None:
+    sent = body(cloud.tuned().name)
+    sent["properties"]["model"] |= {
+        "source": f"{cloud.account.resource_id}x",
+        "sourceAccount": cloud.account.resource_id,
+    }
+    answer = cloud.call("PUT", cloud.path(f"/deployments/{name}"), json=sent)
+    assert (answer.status_code, answer.json()["error"]["target"]) == (400, "properties.model.source")
+
+
+# --- etags ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_made_only_to_the_version_the_caller_has_seen(cloud: Any, name: str) -> None:
+    path = cloud.path(f"/deployments/{name}")
+    sent = body(cloud.tuned().name)
+    assert cloud.call("PUT", path, json=sent, headers={"If-Match": "*"}).status_code == 412
+    assert cloud.call("PUT", path, json=sent, headers={"If-None-Match": "*"}).status_code == 201
+    seen = cloud.settled(name)["etag"]
+    again = cloud.call("PUT", path, json=sent, headers={"If-None-Match": "*"})
+    assert (again.status_code, again.json()["error"]["code"]) == (412, "PreconditionFailed")
+    sku = {"sku": {"name": "Standard", "capacity": 3}}
+    assert cloud.call("PATCH", path, json=sku, headers={"If-Match": f'"x", {seen}'}).status_code == 200
+    for method, more in (("PATCH", {"json": sku}), ("PUT", {"json": sent}), ("DELETE", {})):
+        late = cloud.call(method, path, headers={"If-Match": seen}, **more)
+        assert (late.status_code, late.json()["error"]["target"]) == (412, "If-Match")
+    newest = cloud.call("GET", path).json()["etag"]
+    assert cloud.call("DELETE", path, headers={"If-Match": newest}).status_code == 202

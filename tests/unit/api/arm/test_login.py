@@ -29,6 +29,15 @@ def test_az_finds_one_cloud_and_is_sent_to_the_adfs_login(cloud: Any) -> None:
     assert found["suffixes"] == {}
 
 
+def test_az_learns_the_id_of_a_tenant_named_below_the_login_endpoint(cloud: Any) -> None:
+    """As `az login --tenant adfs` does, which takes the fourth piece of the issuer."""
+    where = f"{cloud.url}/adfs/adfs/v2.0/.well-known/openid-configuration"
+    issuer = cloud.session.get(where, timeout=10).json()["issuer"]
+    known = cloud.session.get(f"{cloud.url}/adfs/.well-known/openid-configuration", timeout=10).json()["issuer"]
+    assert issuer.split("/")[3] == known.split("/")[3]
+    assert cloud.session.get(where.replace("adfs/v2.0", "nobody/v2.0"), timeout=10).status_code == 404
+
+
 def test_the_metadata_of_2019_is_a_list(cloud: Any) -> None:
     found = cloud.session.get(f"{cloud.url}/metadata/endpoints?api-version=2019-05-01", timeout=10).json()
     assert [one["resourceManager"] for one in found] == [cloud.url]
@@ -75,7 +84,7 @@ def test_a_resource_instead_of_a_scope_is_the_old_form(cloud: Any) -> None:
     [
         ({"client_secret": "wrong"}, 401, "invalid_client", 7000215),
         ({"client_id": "nobody"}, 400, "unauthorized_client", 700016),
-        ({"grant_type": "password"}, 400, "unsupported_grant_type", 70003),
+        ({"grant_type": "authorization_code"}, 400, "unsupported_grant_type", 70003),
         ({"grant_type": ""}, 400, "unsupported_grant_type", 70003),
         ({"scope": "openid"}, 400, "invalid_scope", 70011),
         ({"scope": "https://graph.microsoft.com/.default"}, 400, "invalid_resource", 500011),

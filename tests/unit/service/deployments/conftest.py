@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from tailorbird.domain.access import Account
-from tailorbird.domain.deployments import Deployment
+from tailorbird.domain.deployments import Deployment, Limits
 from tailorbird.domain.jobs import Checkpoint, Hyperparameters, Job, JobStatus, Stage
 from tailorbird.domain.models import BaseModel, CatalogueEntry, TunedModel
 from tailorbird.infra.blobs import open_blobs
 from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
-from tailorbird.protocol.generation import Generation, GenerationChunk, GenerationRequest
+from tailorbird.protocol.generation import (
+    EmbeddingRequest,
+    Embeddings,
+    Generation,
+    GenerationChunk,
+    GenerationRequest,
+)
 from tailorbird.service.adapters import Adapters
 from tailorbird.service.deployments import Deployments
 from tailorbird.service.models import Catalogue
 from tailorbird.service.ports import Blobs, Engine, EngineDown, EngineRefused
 
+LIMITS = Limits(standard_deployments=6, tuned_deployments=2, quota=100)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 JOB = "ftjob-" + "a" * 32
 TUNED = f"gpt-4o-mini-2024-07-18.ft-{'a' * 32}-mine"
@@ -71,6 +80,9 @@ class FakeEngine:
             return False
         return True
 
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        raise AssertionError("deployments never ask for vectors")
+
     async def complete(self, request: GenerationRequest) -> Generation:
         raise AssertionError("deployments never ask for text")
 
@@ -99,6 +111,7 @@ class World:
     folder: Path
     account: Account
     naps: list[float]
+    catalogue: Catalogue
 
     @property
     def engine(self) -> FakeEngine:
@@ -121,17 +134,25 @@ def entry(name: str, short: str | None, version: str, until: date | None = None)
     return CatalogueEntry(name, "weaver", short, version, True, False, NOW, inference_until=until)
 
 
-CATALOGUE = Catalogue(
-    (
-        entry("gpt-4o-mini-2024-07-18", "gpt-4o-mini", "2024-07-18"),
-        entry("gpt-4-0613", "gpt-4", "0613", date(2026, 11, 20)),
-        entry("gpt-4o-2024-08-06", "gpt-4o", "2024-08-06", date(2026, 11, 21)),
-    ),
-    {"weaver": BaseModel("weaver", "nowhere", 2e-3, 1024, 16, 32)},
-)
+def write_base(folder: Path, template: str) -> None:
+    """The smallest base model with a chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Tokenizer(models.BPE(vocab={"a": 0}, merges=[])).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "a", "chat_template": template}))
 
 
-def seed(store: SqlStore, blobs: Blobs, owner: Account) -> None:
+def catalogue_of(folder: Path) -> Catalogue:
+    return Catalogue(
+        (
+            entry("gpt-4o-mini-2024-07-18", "gpt-4o-mini", "2024-07-18"),
+            entry("gpt-4-0613", "gpt-4", "0613", date(2026, 11, 20)),
+            entry("gpt-4o-2024-08-06", "gpt-4o", "2024-08-06", date(2026, 11, 21)),
+        ),
+        {"weaver": BaseModel("weaver", str(folder), 2e-3, 1024, 16, 32)},
+    )
+
+
+def seed(store: SqlStore, blobs: Blobs, owner: Account, template_hash: str) -> None:
     """A finished job with three deployable checkpoints and an older one that is not."""
     job = Job(
         id=JOB,
@@ -161,7 +182,9 @@ def seed(store: SqlStore, blobs: Blobs, owner: Account) -> None:
             blobs.put(f"{key}/adapter_model.safetensors", [name.encode()])
             blobs.put(f"{key}/adapter_config.json", [b"{}"])
         tx.models.add(
-            TunedModel(TUNED, TUNED_OPENAI, owner.id, JOB, FINAL, "gpt-4o-mini-2024-07-18", "weaver", "hash", NOW)
+            TunedModel(
+                TUNED, TUNED_OPENAI, owner.id, JOB, FINAL, "gpt-4o-mini-2024-07-18", "weaver", template_hash, NOW
+            )
         )
 
 
@@ -186,10 +209,12 @@ def world(tmp_path: Path, template: bytes):
     async def sleep(seconds: float) -> None:
         naps.append(seconds)
 
-    seed(store, blobs, account(1))
+    write_base(tmp_path / "weaver", "{{ messages }}")
+    catalogue = catalogue_of(tmp_path / "weaver")
+    seed(store, blobs, account(1), catalogue.renderer("weaver").template_hash)
     folder = tmp_path / "adapters"
     deployments = Deployments(
-        store, Adapters(blobs, folder), engines, CATALOGUE, clock, sleep=sleep, patience_seconds=60
+        store, Adapters(blobs, folder), engines, catalogue, clock, limits=LIMITS, sleep=sleep, patience_seconds=60
     )
-    yield World(store, blobs, engines, clock, deployments, folder, account(1), naps)
+    yield World(store, blobs, engines, clock, deployments, folder, account(1), naps, catalogue)
     engine.dispose()

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from tailorbird.domain.deployments import ProvisioningState
+from tailorbird.domain.deployments import SKUS, ProvisioningState
 from tailorbird.domain.errors import (
     Conflict,
     DeploymentNotFound,
+    IllegalState,
     InvalidRequest,
+    NotFound,
+    QuotaExceeded,
 )
-from tailorbird.service.deployments import SKUS
 
 JOB = "ftjob-" + "a" * 32
 TUNED = f"gpt-4o-mini-2024-07-18.ft-{'a' * 32}-mine"
@@ -180,3 +182,111 @@ def test_a_deployment_being_deleted_cannot_be_put(world: Any) -> None:
     world.deployments.mark_deleting(world.account.id, "d")
     with pytest.raises(Conflict, match="being deleted"):
         world.put("d", TUNED)
+
+
+def test_of_two_servers_that_deploy_a_model_at_once_the_later_is_refused(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("first", TUNED)
+    # What a server sees that looked before the other one had written.
+    monkeypatch.setattr("tailorbird.service.deployments.rules.refuse_second", lambda tx, made: None)
+    with pytest.raises(Conflict, match="another one of the model") as caught:
+        world.put("second", TUNED)
+    assert caught.value.code == "RequestConflict"
+    assert [d.name for d in world.deployments.list(world.account.id)] == ["first"]
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_standard_deployments_of_an_account_are_limited_and_provisioned_ones_do_not_count(world: Any) -> None:
+    for number in range(6):
+        world.put(f"d{number}", "gpt-4o-mini")
+    with pytest.raises(QuotaExceeded, match="has 6 standard deployments and may have 6"):
+        world.put("d6", "gpt-4o-mini")
+    assert world.put("d5", "gpt-4o-mini", capacity=2).capacity == 2
+    assert world.put("ptu", "gpt-4o-mini", sku_name="ProvisionedManaged")
+    world.deployments.mark_deleting(world.account.id, "d0")
+    assert world.put("d6", "gpt-4o-mini")
+
+
+def test_deployments_of_fine_tuned_models_have_a_limit_of_their_own(world: Any) -> None:
+    world.deployments.limits = replace(world.deployments.limits, tuned_deployments=1)
+    world.put("first", TUNED)
+    with pytest.raises(QuotaExceeded, match="has 1 fine-tuned model deployments and may have 1"):
+        world.put("second", EARLIER)
+    assert world.put("base", "gpt-4o-mini")
+
+
+def test_capacity_beyond_the_locations_quota_is_refused_in_azures_words(world: Any) -> None:
+    world.put("a", "gpt-4o-mini", capacity=60)
+    with pytest.raises(QuotaExceeded) as caught:
+        world.put("b", TUNED, capacity=41)
+    quota = "Tokens Per Minute (thousands) - gpt-4o-mini"
+    assert caught.value.message == (
+        f"This operation require 41 new capacity in quota {quota}, which is bigger than the current available capacity "
+        f"40. The current quota usage is 60 and the quota limit is 100 for quota {quota}."
+    )
+    assert world.put("b", TUNED, capacity=40)
+    assert world.put("c", "gpt-4o", capacity=100), "another model has a quota of its own"
+    assert world.put("d", "gpt-4o-mini", sku_name="GlobalStandard", capacity=100), "and so has another SKU"
+    assert world.put("a", "gpt-4o-mini", capacity=10), "less is always possible"
+    with pytest.raises(QuotaExceeded, match=r"require 51 new capacity .* usage is 50 and"):
+        world.put("a", "gpt-4o-mini", capacity=61)
+
+
+def test_the_developer_tier_is_for_fine_tuned_models(world: Any) -> None:
+    with pytest.raises(InvalidRequest, match="SKU 'DeveloperTier' of account deployment is not supported") as caught:
+        world.put("d", "gpt-4o-mini", sku_name="DeveloperTier")
+    assert caught.value.code == "InvalidResourceProperties"
+
+
+def test_a_model_trained_with_another_chat_template_is_refused_with_the_remedy(world: Any) -> None:
+    with world.store.begin() as tx:
+        tx.models.add(replace(tx.models.find(world.account.id, TUNED), template_hash="older"))
+    with pytest.raises(InvalidRequest, match="chat template of the base model 'weaver' has changed") as caught:
+        world.put("d", TUNED)
+    assert caught.value.code == "DeploymentModelNotSupported"
+    assert "Fine-tune it again" in caught.value.message
+
+
+# --- update, pause ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_update_changes_what_is_given_and_leaves_the_rest(world: Any) -> None:
+    first = await world.serve("d", TUNED)
+    world.clock.moment += timedelta(hours=1)
+    changed = world.deployments.update(world.account, "D", capacity=7, by="other")
+    assert changed == replace(first, capacity=7, updated_at=world.clock.moment, updated_by="other")
+    changed = world.deployments.update(world.account, "d", sku_name="globalstandard", tags={"a": "b"}, by="other")
+    assert (changed.sku_name, changed.capacity, changed.tags) == ("GlobalStandard", 7, {"a": "b"})
+    assert world.deployments.get(world.account.id, "d") == changed
+    with pytest.raises(QuotaExceeded):
+        world.deployments.update(world.account, "d", capacity=101, by="other")
+    with pytest.raises(InvalidRequest):
+        world.deployments.update(world.account, "d", capacity=0, by="other")
+    with pytest.raises(NotFound):
+        world.deployments.update(world.account, "e", capacity=1, by="other")
+
+
+async def test_a_deployment_cannot_slip_into_the_developer_tier(world: Any) -> None:
+    await world.serve("d", TUNED)
+    for change in (
+        lambda: world.deployments.update(world.account, "d", sku_name="Developer", by="other"),
+        lambda: world.put("d", TUNED, sku_name="DeveloperTier"),
+    ):
+        with pytest.raises(InvalidRequest, match="cannot change from Standard to DeveloperTier"):
+            change()
+
+
+async def test_a_paused_deployment_answers_nobody_until_it_is_resumed(world: Any) -> None:
+    await world.serve("d", TUNED)
+    assert world.deployments.set_paused(world.account.id, "D", True, by="other").paused
+    with pytest.raises(IllegalState, match=r"The deployment 'd' is paused\. Resume it"):
+        world.deployments.target(world.account.id, "d")
+    assert world.put("d", TUNED, capacity=2).paused, "a PUT that does not say leaves it paused"
+    assert not world.deployments.set_paused(world.account.id, "d", False, by="other").paused
+    assert world.deployments.target(world.account.id, "d").engine_model == FINAL
+    world.deployments.mark_deleting(world.account.id, "d")
+    with pytest.raises(Conflict):
+        world.deployments.set_paused(world.account.id, "d", True, by="other")

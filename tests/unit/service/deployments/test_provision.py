@@ -14,6 +14,7 @@ import pytest
 from tailorbird.domain.deployments import ProvisioningState
 from tailorbird.domain.errors import (
     DeploymentNotFound,
+    IllegalState,
     ModelNotFound,
     NotFound,
     ServiceError,
@@ -122,16 +123,6 @@ async def test_a_name_given_to_another_model_while_the_first_loads_ends_with_the
     await world.deployments.provision(world.account.id, "d")
     assert world.deployments.target(world.account.id, "d").engine_model == EARLIER
     assert list(world.engine.loaded) == [EARLIER]
-
-
-async def test_of_two_deployments_made_at_once_by_two_servers_the_later_gives_way(world: Any) -> None:
-    first = world.put("first", TUNED)
-    with world.store.begin() as tx:  # what the other server wrote before it could see ours
-        tx.deployments.add(replace(first, name="second"))
-    for name in ("second", "first"):
-        await world.deployments.provision(world.account.id, name)
-    states = {d.name: d.state for d in world.deployments.list(world.account.id)}
-    assert states == {"first": ProvisioningState.SUCCEEDED, "second": ProvisioningState.FAILED}
 
 
 async def test_a_restarted_server_finishes_what_was_begun(world: Any) -> None:
@@ -274,3 +265,17 @@ def test_use_is_remembered(world: Any) -> None:
     world.clock.moment += timedelta(minutes=5)
     world.deployments.touch(world.account.id, "D")
     assert world.deployments.get(world.account.id, "d").last_used_at == world.clock.moment
+
+
+async def test_a_template_that_changed_since_the_training_stops_a_model_wherever_it_is_named(world: Any) -> None:
+    row = await world.serve("d", TUNED)
+    with world.store.begin() as tx:
+        tx.deployments.save(replace(row, template_hash="older"))
+        tx.models.add(replace(tx.models.find(world.account.id, TUNED), template_hash="older"))
+    for ask in (
+        lambda: world.deployments.target(world.account.id, "d"),
+        lambda: world.deployments.target_of_model(world.account.id, TUNED),
+    ):
+        with pytest.raises(IllegalState, match=r"has changed since .* was fine-tuned on it"):
+            ask()
+    assert world.deployments.target_of_model(world.account.id, "gpt-4o-mini").engine_model == "weaver"

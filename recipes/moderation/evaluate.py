@@ -1,0 +1,107 @@
+"""Judges the classifier on the held-out templates and on sentences that no template made.
+
+python -m recipes.moderation.evaluate
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recipes.moderation.examples import Example, examples, is_judged
+from tailorbird.domain.safety import Category, Severity
+from tailorbird.infra.moderation.builtin import Classifier
+
+WEIGHTS = Path(__file__).parents[2] / "src" / "tailorbird" / "moderation" / "classifier.npz"
+FREE = Path(__file__).parent / "free.jsonl"
+THRESHOLD = Severity.MEDIUM
+"""The service's default."""
+NOT_ALIKE = ("everyday", "corpus")
+"""Harmless texts that look like nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`positives` texts of the category at or above the threshold; shares of 1."""
+
+    positives: int
+    precision: float
+    recall: float
+
+
+def by_category(classifier: Classifier, judged: Sequence[Example]) -> dict[Category, Figures]:
+    """Precision and recall of "harmful at the threshold"."""
+    found = classifier.classify([example.text for example in judged])
+    figures: dict[Category, Figures] = {}
+    for category in Category:
+        pairs = [(e, scores) for e, scores in zip(judged, found, strict=True) if is_judged(e, category)]
+        truth = [example.category == category and example.severity >= THRESHOLD for example, _ in pairs]
+        said = [scores[category] >= THRESHOLD for _, scores in pairs]
+        hits = sum(a and b for a, b in zip(truth, said, strict=True))
+        figures[category] = Figures(sum(truth), hits / max(1, sum(said)), hits / max(1, sum(truth)))
+    return figures
+
+
+def false_alarms(classifier: Classifier, judged: Iterable[Example]) -> dict[str, tuple[int, int]]:
+    """Of the harmless texts, by what they look like: how many were called harmful, of how many."""
+    harmless = [example for example in judged if example.category is None]
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for example, scores in zip(harmless, classifier.classify([e.text for e in harmless]), strict=True):
+        counts[example.kind][0] += max(scores.values()) >= THRESHOLD
+        counts[example.kind][1] += 1
+    return {kind: (alarms, total) for kind, (alarms, total) in counts.items()}
+
+
+def free_examples(*, fresh: bool) -> list[Example]:
+    """Sentences written down one by one; the fresh ones when the examples for training were finished."""
+    rows = [json.loads(line) for line in FREE.read_text(encoding="utf-8").splitlines()]
+    return [
+        Example(r["text"], r["category"], r["severity"], r["language"], r["category"] or "free")
+        for r in rows
+        if r["fresh"] is fresh
+    ]
+
+
+def report(classifier: Classifier) -> str:
+    """The tables of the model card, in their order."""
+    held_out = list(examples("test"))
+    lines = _table("held-out templates", by_category(classifier, held_out))
+    for language in ("en", "ja", "nl"):
+        part = [example for example in held_out if example.language == language]
+        lines += ["", *_table(f"held-out templates, {language}", by_category(classifier, part))]
+    alarms = false_alarms(classifier, held_out)
+    alike = [counts for kind, counts in alarms.items() if kind not in NOT_ALIKE]
+    lines += ["", "| harmless | false alarms | of |", "| --- | --- | --- |"]
+    lines += [f"| {kind} | {wrong} | {total} |" for kind, (wrong, total) in alarms.items()]
+    lines.append(f"| look-alikes together | {sum(a for a, _ in alike)} | {sum(t for _, t in alike)} |")
+    for fresh, name in ((False, "written freely, while developing"), (True, "written freely, at the end")):
+        free = free_examples(fresh=fresh)
+        wrong, total = false_alarms(classifier, free)["free"]
+        lines += ["", *_table(name, by_category(classifier, free)), f"| harmless | {total} | {wrong} false alarms | |"]
+    return "\n".join(lines)
+
+
+def speed(classifier: Classifier) -> float:
+    """Texts a second on one core."""
+    texts = [example.text for example in examples("test")]
+    started = time.process_time()
+    classifier.classify(texts)
+    return len(texts) / (time.process_time() - started)
+
+
+def _table(name: str, figures: dict[Category, Figures]) -> list[str]:
+    rows = [
+        f"| {category} | {found.positives} | {found.precision:.3f} | {found.recall:.3f} |"
+        for category, found in figures.items()
+    ]
+    return [f"| {name} | texts | precision | recall |", "| --- | --- | --- | --- |", *rows]
+
+
+if __name__ == "__main__":
+    shipped = Classifier.load(WEIGHTS)
+    print(report(shipped))
+    print(f"\n{speed(shipped):,.0f} texts a second")

@@ -1,0 +1,69 @@
+"""The classifier that comes with the package: linear, over hashed n-grams; made by recipes/moderation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.domain.safety import Category, Scores, Severity
+from tailorbird.infra.moderation.features import BUCKET_BITS, featurize, windows
+
+LEVELS = (Severity.LOW, Severity.MEDIUM, Severity.HIGH)
+_BATCH = 256
+"""Windows at a time: more only costs memory."""
+
+Floats = NDArray[np.float32]
+
+
+class Classifier:
+    """`weights` is (buckets, categories * levels), `biases` and `cuts` have one number a column.
+
+    A text is at least as severe as the highest level whose score reaches its cut.
+    """
+
+    def __init__(self, weights: NDArray[Any], biases: Floats, cuts: Floats) -> None:
+        heads = len(Category) * len(LEVELS)
+        if weights.shape != (1 << BUCKET_BITS, heads) or biases.shape != (heads,) or cuts.shape != (heads,):
+            raise ValueError("the weights of the classifier do not have the shape its features ask for")
+        self._weights = weights
+        self._biases = biases
+        self._cuts = cuts
+
+    @classmethod
+    def load(cls, path: Path) -> Classifier:
+        """From an npz file that holds arrays alone (nothing in it is executed)."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(stored["weights"], stored["biases"].astype(np.float32), stored["cuts"].astype(np.float32))
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """(texts, categories * levels): of each column the highest of the text's windows."""
+        pieces = [windows(text) for text in texts]
+        flat = [window for piece in pieces for window in piece]
+        scored = np.concatenate([self._scored(flat[at : at + _BATCH]) for at in range(0, len(flat), _BATCH)])
+        counts = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        return np.maximum.reduceat(scored, np.cumsum(counts) - counts, axis=0)
+
+    def classify(self, texts: Sequence[str]) -> list[Scores]:
+        if not texts:
+            return []
+        reached = (self.logits(texts) >= self._cuts).reshape(len(texts), len(Category), len(LEVELS))
+        return [
+            {
+                category: max((level for level, hit in zip(LEVELS, row[place], strict=True) if hit), default=_SAFE)
+                for place, category in enumerate(Category)
+            }
+            for row in reached
+        ]
+
+    def _scored(self, texts: Sequence[str]) -> Floats:
+        features = featurize(texts)
+        chosen = self._weights[features.buckets]
+        sums = [np.bincount(features.owners, chosen[:, head], len(texts)) for head in range(chosen.shape[1])]
+        return (np.stack(sums, axis=1) / np.sqrt(features.counts)[:, None] + self._biases).astype(np.float32)
+
+
+_SAFE = Severity.SAFE

@@ -1,0 +1,174 @@
+"""The methods of training: what a batch is, what its loss is, and which example stands for it in the proof."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic
+
+from tailorbird.protocol.training import TrainPlan
+from tailorbird.training.batches import Example, Pair, RunData, SampleT, epoch_order, load_examples, load_pairs
+from tailorbird.training.losses import Score, accumulate_gradients, evaluate
+from tailorbird.training.preferences import (
+    PreferenceScore,
+    accumulate_pair_gradients,
+    evaluate_pairs,
+    pair_logprobs,
+    with_references,
+)
+from tailorbird.training.shared import Shared
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    Trained = PreTrainedModel | Shared
+    """A model with its adapter: the stock one, or one whose batches are computed as prefix trees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over the samples of one batch or file; rewards are None where the method knows none."""
+
+    loss: float
+    accuracy: float
+    reward_accuracy: float | None = None
+    reward_margin: float | None = None
+
+
+class Method(ABC, Generic[SampleT]):
+    """One way to learn from a file. The loop around it is the same for all of them."""
+
+    def __init__(self, plan: TrainPlan, data: RunData[SampleT]) -> None:
+        self.plan = plan
+        self.data = data
+
+    @abstractmethod
+    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
+        """What must be known of `model` as the run starts, before a saved state goes in; False when told to stop."""
+
+    @abstractmethod
+    def _accumulate_gradients(self, model: Trained, samples: Sequence[SampleT]) -> Figures:
+        """Adds the gradient of the mean loss over one optimizer batch to the trained parameters."""
+
+    @abstractmethod
+    def _probe(self, sample: SampleT) -> Example:
+        """The example of `sample` that the engine's log-probabilities are compared on."""
+
+    @abstractmethod
+    def _examples(self, samples: Sequence[SampleT]) -> list[Example]:
+        """The token sequences of `samples`."""
+
+    @abstractmethod
+    def _evaluate(self, model: Trained, samples: Sequence[SampleT]) -> Figures: ...
+
+    def train(self, model: Trained, step: int) -> Figures:
+        """Adds the gradient of the mean loss over the batch of `step` to the trained parameters."""
+        return self._accumulate_gradients(model, self.data.batch(step))
+
+    def batches(self, token_limit: int) -> Iterator[list[Example]]:
+        """The token sequences of the first batches, until `token_limit` tokens were given."""
+        given = 0
+        for step in range(1, self.data.steps_per_epoch + 1):
+            examples = self._examples(self.data.batch(step))
+            yield examples
+            given += sum(example.token_count for example in examples)
+            if given >= token_limit:
+                return
+
+    def probes(self) -> list[Example]:
+        """The first examples of the first epoch, for the proof."""
+        order = epoch_order(len(self.data.training), seed=self.plan.seed, epoch=1)
+        return [self._probe(self.data.training[i]) for i in order[: self.plan.probe_count]]
+
+    def validate(self, model: Trained, step: int) -> Figures | None:
+        """On the validation batch of `step`; None without a validation file."""
+        samples = self.data.validation_batch(step)
+        return self._evaluate(model, samples) if samples else None
+
+    def validate_all(self, model: Trained) -> Figures | None:
+        return self._evaluate(model, self.data.validation) if self.data.validation else None
+
+
+class Supervised(Method[Example]):
+    """Learns to write the assistant's turns."""
+
+    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
+        return True
+
+    def _accumulate_gradients(self, model: Trained, samples: Sequence[Example]) -> Figures:
+        if isinstance(model, Shared):
+            return _figures(model.accumulate(samples))
+        return _figures(accumulate_gradients(model, samples, token_limit=self.plan.micro_batch_tokens))
+
+    def _probe(self, sample: Example) -> Example:
+        return sample
+
+    def _examples(self, samples: Sequence[Example]) -> list[Example]:
+        return list(samples)
+
+    def _evaluate(self, model: Trained, samples: Sequence[Example]) -> Figures:
+        if isinstance(model, Shared):
+            return _figures(model.evaluate(samples))
+        return _figures(evaluate(model, samples, token_limit=self.plan.micro_batch_tokens))
+
+
+class Preference(Method[Pair]):
+    """Learns which of two outputs is better than it thought before: `prepare` comes first."""
+
+    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
+        limit = self.plan.micro_batch_tokens
+        pairs = with_references(
+            model.logprobs if isinstance(model, Shared) else partial(pair_logprobs, model, token_limit=limit),
+            [*self.data.training, *self.data.validation],
+            Path(self.plan.run_folder),
+            fingerprint,
+            stop_requested=stop_requested,
+        )
+        if pairs is None:
+            return False
+        count = len(self.data.training)
+        self.data.training, self.data.validation = pairs[:count], pairs[count:]
+        return True
+
+    def _accumulate_gradients(self, model: Trained, samples: Sequence[Pair]) -> Figures:
+        if isinstance(model, Shared):
+            return _pair_figures(model.accumulate_pairs(samples, beta=self.plan.beta))
+        limit = self.plan.micro_batch_tokens
+        return _pair_figures(accumulate_pair_gradients(model, samples, beta=self.plan.beta, token_limit=limit))
+
+    def _probe(self, sample: Pair) -> Example:
+        return sample.preferred
+
+    def _examples(self, samples: Sequence[Pair]) -> list[Example]:
+        return [side for pair in samples for side in pair.sides]
+
+    def _evaluate(self, model: Trained, samples: Sequence[Pair]) -> Figures:
+        if isinstance(model, Shared):
+            return _pair_figures(model.evaluate_pairs(samples, beta=self.plan.beta))
+        limit = self.plan.micro_batch_tokens
+        return _pair_figures(evaluate_pairs(model, samples, beta=self.plan.beta, token_limit=limit))
+
+
+def load_method(plan: TrainPlan) -> Supervised | Preference:
+    """The plan's method with its files read; raises TrainingError when they cannot be trained on."""
+    match plan.method:
+        case "supervised":
+            return Supervised(plan, RunData[Example].load(plan, load_examples))
+        case "dpo":
+            return Preference(plan, RunData[Pair].load(plan, load_pairs))
+
+
+def _figures(score: Score) -> Figures:
+    return Figures(score.loss, score.accuracy)
+
+
+def _pair_figures(score: PreferenceScore) -> Figures:
+    return Figures(
+        score.nll / score.pairs,
+        score.correct / score.weight,
+        score.right / score.pairs,
+        score.margin / score.pairs,
+    )
