@@ -17,6 +17,8 @@ export OMP_NUM_THREADS ?= 1
 # A thread that waits for others must not spin: on two busy cores that made training steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
+# One second try, shown in the summary: docs/decisions/010-second-try.md.
+RERUN := --reruns 1 -raR
 
 .PHONY: setup demo test test-slow test-wire check fmt docs clients clients-all bench-train clean
 
@@ -46,17 +48,17 @@ check: $(STAMP)
 # It comes first, so that the summary of the many tests is the last thing to be read, and both runs always happen.
 test: check clients
 	status=0; \
-	$(BIN)/pytest -q tests/wire -m "not slow and not wire_full" || status=$$?; \
-	$(BIN)/pytest -q -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" --ignore=tests/wire || status=$$?; \
+	$(BIN)/pytest -q $(RERUN) tests/wire -m "not slow and not wire_full" || status=$$?; \
+	$(BIN)/pytest -q $(RERUN) -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" --ignore=tests/wire || status=$$?; \
 	exit $$status
 
 test-slow: $(STAMP) clients
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q $(RERUN) -m slow
 
 # Every client, version and surface; writes docs/clients.md from what ran.
 test-wire: $(STAMP) clients-all
 	rm -rf $(WIRE_RESULTS)
-	WIRE_RESULTS=$(WIRE_RESULTS) $(BIN)/pytest -q tests/wire --deselect tests/wire/test_openai_sdk.py::test_the_table_of_clients_shows_what_these_runs_did
+	WIRE_RESULTS=$(WIRE_RESULTS) $(BIN)/pytest -q $(RERUN) tests/wire --deselect tests/wire/test_openai_sdk.py::test_the_table_of_clients_shows_what_these_runs_did
 	$(BIN)/python tools/clients_table.py $(WIRE_RESULTS)
 
 fmt: $(STAMP)

@@ -42,7 +42,7 @@ class Requests:
         to, where = self.registry, ["surface", "method", "route"]
         self._seconds = Histogram(
             "tailorbird_http_request_seconds",
-            "From the first byte in to the last byte out",
+            "From the first byte in to the last part of the answer",
             where,
             registry=to,
             buckets=_SECONDS,
@@ -88,19 +88,28 @@ class Observed:
 
     async def _observe(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Without an answer something escaped, and the net under us makes a 500 of it.
-        status, began = 500, perf_counter()
+        status, began, open_ = 500, perf_counter(), True
+
+        def end() -> None:
+            nonlocal open_
+            if open_:
+                open_ = False
+                self._end(scope, status, perf_counter() - began)
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                # Before the last bytes leave: who has the answer finds it in the log and in the figures.
+                end()
             await send(message)
 
         self._requests.began()
         try:
             await self._app(scope, receive, noting)
         finally:
-            self._end(scope, status, perf_counter() - began)
+            end()
 
     def _end(self, scope: Scope, status: int, seconds: float) -> None:
         who = acting.current()
