@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 # Clients of the wire tests whose versions clash: each has a file in tests/wire/requirements/ and an environment of its own.
-CLIENTS := openai-1.109.1 schemathesis-4.32.5
+CLIENTS := openai-1.109.1 schemathesis-4.32.5 axe-core-4.14.1
 CLIENTS_ALL := $(CLIENTS) openai-1.35.15 openai-2.54.0 azure-cli-2.91.0 azure-mgmt-13.5.0 azure-mgmt-14.1.0 \
   azure-storage-blob-12.31.1 azurite-3.35.0
 WIRE_RESULTS := build/wire-results
@@ -20,7 +20,7 @@ export HF_HUB_OFFLINE ?= 1
 # One second try, shown in the summary: docs/decisions/010-second-try.md.
 RERUN := --reruns 1 -raR
 
-.PHONY: setup demo test test-slow test-wire check fmt docs clients clients-all bench-train clean
+.PHONY: setup demo test test-slow test-wire check fmt docs clients clients-all bench-train studio-pictures clean
 
 setup: $(STAMP)
 
@@ -44,16 +44,22 @@ check: $(STAMP)
 	$(BIN)/vulture
 	$(BIN)/pytest -q tests/docs -m "not wire and not slow"
 
-# The wire tests share one live server, which two processes would have to start twice: they have a run of their own.
-# It comes first, so that the summary of the many tests is the last thing to be read, and both runs always happen.
+# The wire tests share one live server, which two processes would have to start twice, and so do the browser tests:
+# they have runs of their own. Those come first, so that the summary of the many tests is the last thing to be read, and
+# all runs always happen.
 test: check clients
 	status=0; \
 	$(BIN)/pytest -q $(RERUN) tests/wire -m "not slow and not wire_full" || status=$$?; \
-	$(BIN)/pytest -q $(RERUN) -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" --ignore=tests/wire || status=$$?; \
+	$(BIN)/pytest -q $(RERUN) tests/e2e/studio -m "not slow" || status=$$?; \
+	$(BIN)/pytest -q $(RERUN) -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" --ignore=tests/wire \
+	  --ignore=tests/e2e/studio || status=$$?; \
 	exit $$status
 
 test-slow: $(STAMP) clients
-	$(BIN)/pytest -q $(RERUN) -m slow
+	status=0; \
+	$(BIN)/pytest -q $(RERUN) -m slow --ignore=tests/e2e/studio || status=$$?; \
+	$(BIN)/pytest -q $(RERUN) -m slow tests/e2e/studio || [ $$? -eq 5 ] || status=$$?; \
+	exit $$status
 
 # Every client, version and surface; writes docs/clients.md from what ran.
 test-wire: $(STAMP) clients-all
@@ -69,6 +75,10 @@ fmt: $(STAMP)
 docs: $(STAMP)
 	PYTHONPATH=src $(BIN)/python tools/generated_pages.py
 
+# The pictures of docs/studio.md, from a live service; needs Debian's chromium.
+studio-pictures: $(STAMP)
+	PYTHONPATH=src:tests/live $(BIN)/python tools/studio_pictures.py
+
 # Built once; built again when its requirements change.
 clients: $(CLIENTS:%=.venvs/%/.installed)
 clients-all: $(CLIENTS_ALL:%=.venvs/%/.installed)
@@ -82,12 +92,12 @@ clients-all: $(CLIENTS_ALL:%=.venvs/%/.installed)
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	touch $@
-# The blob emulator is a node program; the file names its version and nothing else.
+# The blob emulator and the judge of accessibility come from npm; a file names the version and nothing else.
+NPM = mkdir -p $(@D) && cp $< $(@D)/package.json && npm install --prefix $(@D) --no-audit --no-fund --silent && touch $@
 .venvs/azurite-%/.installed: tests/wire/requirements/azurite-%.json
-	mkdir -p $(@D)
-	cp $< $(@D)/package.json
-	npm install --prefix $(@D) --no-audit --no-fund --silent
-	touch $@
+	$(NPM)
+.venvs/axe-core-%/.installed: tests/wire/requirements/axe-core-%.json
+	$(NPM)
 
 # This trainer against TRL on the same rows; hours. A look in minutes: make bench-train BENCH_ARGS="--layers 4 --rounds 2 ..."
 bench-train: $(STAMP) .venvs/trl/.installed

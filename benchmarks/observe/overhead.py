@@ -24,11 +24,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tailorbird.api.metrics import Observed, Requests
-from tailorbird.cli import logs
 from tailorbird.domain.access import Action
 from tailorbird.infra.metrics import StoreFigures
 from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
+from tailorbird.protocol import logs
+from tailorbird.service import acting
 from tailorbird.service.audit import record
 
 
@@ -65,7 +66,7 @@ async def ask(app: ASGIApp) -> float:
 async def requests(count: int, folder: Path) -> None:
     observed = Observed(answer, Requests(lambda: 0))
     with (folder / "log").open("w") as out, contextlib.redirect_stderr(out):
-        logs.set_up("info")
+        logs.set_up("info", acting.facts)
         plain, seen = [], []
         for _ in range(count):
             plain.append(await ask(answer))

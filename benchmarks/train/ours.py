@@ -64,27 +64,27 @@ def main() -> None:
     sharing = task["options"].get("sharing", True)
     seconds: list[float] = []
     losses: list[float] = []
-    ceiling = product_speed(dtype)
+    ceiling = product_speed(dtype, trainee.model.device)
     for step in range(task["steps"]):
         began = time.perf_counter()
         batch = read_examples(Path(task["rows"]))[step * task["batch"] : (step + 1) * task["batch"]]
         trainee.optimizer.zero_grad(set_to_none=True)
-        if sharing and trainee.shared is not None:
-            score = trainee.shared.accumulate(batch)
+        if sharing:
+            score = trainee.own.accumulate(batch)
         else:
             score = accumulate_gradients(trainee.model, batch, token_limit=4096)
         torch.nn.utils.clip_grad_norm_(trainee.parameters, 1.0, foreach=True)
         trainee.optimizer.step()
         seconds.append(time.perf_counter() - began)
         losses.append(score.loss)
-    notes = notes_on(trainee.shared.work, dtype) if sharing and trainee.shared else {}
+    notes = notes_on(trainee.own.work, dtype, trainee.model.device) if sharing else {}
     result = {
         "seconds": seconds,
         "losses": losses,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "ceiling": max(ceiling, product_speed(dtype)),
-        "operations": trainee.shared.work.operations if trainee.shared else 0.0,
-        "computed_tokens": trainee.shared.work.tokens if trainee.shared else 0,
+        "ceiling": max(ceiling, product_speed(dtype, trainee.model.device)),
+        "operations": trainee.own.work.operations,
+        "computed_tokens": trainee.own.work.tokens,
         "notes": notes,
         "versions": {"torch": torch.__version__},
     }

@@ -1,4 +1,4 @@
-"""Judges the classifier on the held-out templates and on sentences that no template made.
+"""Judges the classifier on sentences that it never learned from.
 
 python -m recipes.moderation.evaluate
 """
@@ -12,15 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.moderation.examples import Example, examples, is_judged
+from recipes.moderation.examples import HERE, LANGUAGES, Example, is_judged, written
 from tailorbird.domain.safety import Category, Severity
 from tailorbird.infra.moderation.builtin import Classifier
 
 WEIGHTS = Path(__file__).parents[2] / "src" / "tailorbird" / "moderation" / "classifier.npz"
-FREE = Path(__file__).parent / "free.jsonl"
 THRESHOLD = Severity.MEDIUM
 """The service's default."""
-NOT_ALIKE = ("everyday", "corpus")
+NOT_ALIKE = ("everyday",)
 """Harmless texts that look like nothing else."""
 
 
@@ -46,59 +45,61 @@ def by_category(classifier: Classifier, judged: Sequence[Example]) -> dict[Categ
     return figures
 
 
+def any_harm(classifier: Classifier, judged: Sequence[Example]) -> tuple[int, int]:
+    """Of the harmful texts, how many are called harmful in whatever category, of how many: that is what stops a job."""
+    harmful = [example.text for example in judged if example.severity >= THRESHOLD]
+    return sum(max(scores.values()) >= THRESHOLD for scores in classifier.classify(harmful)), len(harmful)
+
+
 def false_alarms(classifier: Classifier, judged: Iterable[Example]) -> dict[str, tuple[int, int]]:
     """Of the harmless texts, by what they look like: how many were called harmful, of how many."""
     harmless = [example for example in judged if example.category is None]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for example, scores in zip(harmless, classifier.classify([e.text for e in harmless]), strict=True):
-        counts[example.kind][0] += max(scores.values()) >= THRESHOLD
-        counts[example.kind][1] += 1
+        counts[example.group][0] += max(scores.values()) >= THRESHOLD
+        counts[example.group][1] += 1
     return {kind: (alarms, total) for kind, (alarms, total) in counts.items()}
 
 
-def free_examples(*, fresh: bool) -> list[Example]:
-    """Sentences written down one by one; the fresh ones when the examples for training were finished."""
-    rows = [json.loads(line) for line in FREE.read_text(encoding="utf-8").splitlines()]
-    return [
-        Example(r["text"], r["category"], r["severity"], r["language"], r["category"] or "free")
-        for r in rows
-        if r["fresh"] is fresh
-    ]
+def earlier_sentences() -> list[Example]:
+    """Written by others than the held-out ones, for the first version of this classifier."""
+    rows = [json.loads(line) for line in (HERE / "free.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [Example(r["text"], r["category"], r["severity"], r["language"], "earlier") for r in rows]
 
 
 def report(classifier: Classifier) -> str:
     """The tables of the model card, in their order."""
-    held_out = list(examples("test"))
-    lines = _table("held-out templates", by_category(classifier, held_out))
-    for language in ("en", "ja", "nl"):
-        part = [example for example in held_out if example.language == language]
-        lines += ["", *_table(f"held-out templates, {language}", by_category(classifier, part))]
+    held_out = written("held_out")
+    lines = _table("held out", classifier, held_out)
+    for language in LANGUAGES:
+        lines += ["", *_table(f"held out, {language}", classifier, [e for e in held_out if e.language == language])]
     alarms = false_alarms(classifier, held_out)
     alike = [counts for kind, counts in alarms.items() if kind not in NOT_ALIKE]
     lines += ["", "| harmless | false alarms | of |", "| --- | --- | --- |"]
     lines += [f"| {kind} | {wrong} | {total} |" for kind, (wrong, total) in alarms.items()]
     lines.append(f"| look-alikes together | {sum(a for a, _ in alike)} | {sum(t for _, t in alike)} |")
-    for fresh, name in ((False, "written freely, while developing"), (True, "written freely, at the end")):
-        free = free_examples(fresh=fresh)
-        wrong, total = false_alarms(classifier, free)["free"]
-        lines += ["", *_table(name, by_category(classifier, free)), f"| harmless | {total} | {wrong} false alarms | |"]
+    earlier = earlier_sentences()
+    wrong, total = false_alarms(classifier, earlier)["earlier"]
+    lines += ["", *_table("earlier sentences", classifier, earlier), f"| harmless | {total} | {wrong} false alarms | |"]
     return "\n".join(lines)
 
 
 def speed(classifier: Classifier) -> float:
     """Texts a second on one core."""
-    texts = [example.text for example in examples("test")]
+    texts = [example.text for name in LANGUAGES.values() for example in written(name)]
     started = time.process_time()
     classifier.classify(texts)
     return len(texts) / (time.process_time() - started)
 
 
-def _table(name: str, figures: dict[Category, Figures]) -> list[str]:
+def _table(name: str, classifier: Classifier, judged: Sequence[Example]) -> list[str]:
     rows = [
         f"| {category} | {found.positives} | {found.precision:.3f} | {found.recall:.3f} |"
-        for category, found in figures.items()
+        for category, found in by_category(classifier, judged).items()
     ]
-    return [f"| {name} | texts | precision | recall |", "| --- | --- | --- | --- |", *rows]
+    found, total = any_harm(classifier, judged)
+    every = f"| found in whatever category | {total} | | {found / total:.3f} |"
+    return [f"| {name} | texts | precision | recall |", "| --- | --- | --- | --- |", *rows, every]
 
 
 if __name__ == "__main__":

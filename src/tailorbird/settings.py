@@ -39,6 +39,10 @@ class Settings:
     )
     catalog: str = _setting("", "Path of the model catalogue (TOML); empty: the one that comes with the package.")
     prices: str = _setting("", "Path of the price list (TOML); empty: the one that comes with the package.")
+    calibrate: bool = _setting(
+        True,
+        "Whether an idle worker measures how fast a base model trains when an estimate asks and no job has shown it.",
+    )
     host: str = _setting("127.0.0.1", "Address the data plane listens on. Loopback unless told otherwise.")
     port: int = _setting(8080, "Port of the data plane (http); 0 picks a free one.")
     arm_port: int = _setting(
@@ -47,6 +51,7 @@ class Settings:
     public_host: str = _setting(
         "localhost", "Host name clients use for the control plane; it stands in the certificate and in the answers."
     )
+    studio: bool = _setting(True, "Whether the server has the Studio, the web pages at `/studio/`.")
     organization: str = _setting(
         "tailorbird", "The organization part of OpenAI-style model names (`ft:base:organization:…`)."
     )
@@ -61,9 +66,19 @@ class Settings:
     lease_seconds: float = _setting(15.0, "A worker that has not beaten its job's lease for so long has lost it.")
     poll_seconds: float = _setting(0.5, "How often an idle worker looks for a job.")
     worker_jobs: int = _setting(1, "Fine-tuning jobs one worker process works on at the same time.")
+    jobs_together: int = _setting(
+        1,
+        "Fine-tuning jobs of one base model that train side by side in one process; such a group counts as one of "
+        "`worker_jobs`. 1 gives each job its own.",
+    )
     save_every: int = _setting(20, "Optimizer steps between two resume points of a run.")
     train_threads: int = _setting(
         1, "Threads of the trainer; 1 is best for the small built-in base, 0 leaves it to PyTorch."
+    )
+    train_processes: int = _setting(
+        1,
+        "Processes that share the work of one job, on the worker's machine: one for each GPU, or for each part of the "
+        "cores. Not together with `jobs_together`.",
     )
     max_attempts: int = _setting(5, "A job whose trainer crashed this often fails.")
     prove_tolerance: float = _setting(
@@ -123,8 +138,8 @@ class Settings:
         60.0, "How often the server looks for what has expired: files, uploads, deployments."
     )
     moderator: str = _setting(
-        "none",
-        "What judges training data, fine-tuned models and filtered chats: `builtin` (read its card first), "
+        "builtin",
+        "What judges training data, fine-tuned models and filtered chats: `builtin` (see its card), "
         "`openai:URL` (any `/moderations` endpoint), `guard:BASE[:llama-guard|shieldgemma]` (a guard model on the "
         "engine of that base), or `none`.",
     )
@@ -175,6 +190,15 @@ class Settings:
         if bad:
             raise ValueError(f"engine_urls: {bad[0]!r} is not of the form base=url")
         return {key.strip(): url.strip().rstrip("/") for key, url in (pair.split("=", 1) for pair in pairs)}
+
+    @property
+    def processes_per_job(self) -> int:
+        """Raises ValueError when it is no count, or jobs share a process at the same time."""
+        if self.train_processes < 1 or (self.train_processes > 1 and self.jobs_together > 1):
+            raise ValueError(
+                f"train_processes: {self.train_processes} must be 1 or more, and 1 where jobs_together is above 1"
+            )
+        return self.train_processes
 
     @property
     def moderation(self) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from tailorbird.infra.metrics import MeteredBlobs, MeteredTrainer, StoreFigures,
 from tailorbird.infra.oidc import HttpIssuerKeys
 from tailorbird.infra.schema import make_engine, migrate
 from tailorbird.infra.store import SqlStore
+from tailorbird.service import acting
 from tailorbird.service.access import Access, Issuer
 from tailorbird.service.adapters import Adapters
 from tailorbird.service.audit import Audit
@@ -45,9 +47,10 @@ if TYPE_CHECKING:
     from tailorbird.service.files import Files
     from tailorbird.service.imports import Imports
     from tailorbird.service.jobs import Jobs
-    from tailorbird.service.ports import Moderator
+    from tailorbird.service.ports import Moderator, Trainer
     from tailorbird.service.uploads import Uploads
     from tailorbird.service.usage import Cost
+    from tailorbird.service.usage.calibration import Calibrator
     from tailorbird.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -111,7 +114,9 @@ def build_moderator(settings: Settings, catalogue: Catalogue) -> Moderator:
             raise ValueError(
                 f"moderator: the guard {where!r} needs a [base.{where}] in the catalogue and an engine URL"
             )
-        return GuardModerator(HttpEngines(settings.engines).of(where), catalogue.renderer(where), where, form)
+        return GuardModerator(
+            HttpEngines(settings.engines, acting.facts).of(where), catalogue.renderer(where), where, form
+        )
     return BuiltinModerator(Path(__file__).parent / "moderation" / "classifier.npz")
 
 
@@ -167,13 +172,14 @@ def build_services(settings: Settings, addresses: Addresses) -> Services:
     from tailorbird.service.filtering import ContentFilter
     from tailorbird.service.graders import Graders
     from tailorbird.service.inference import Inference
+    from tailorbird.service.previews import Previews
 
     clock = SystemClock()
     store, blobs, registry = _build_counted(settings)
     catalogue = build_catalogue(settings)
     adapters = Adapters(blobs, settings.folder / "adapters")
     files, imports, uploads = _build_files(settings, store, blobs)
-    engines = HttpEngines(settings.engines)
+    engines = HttpEngines(settings.engines, acting.facts)
     prices = build_prices(settings)
     deployments = Deployments(store, adapters, engines, catalogue, clock, limits=_limits(settings), prices=prices)
     jobs = _jobs(settings, store, catalogue, prices)
@@ -193,6 +199,7 @@ def build_services(settings: Settings, addresses: Addresses) -> Services:
         files=files,
         imports=imports,
         uploads=uploads,
+        previews=Previews(files, models, catalogue),
         jobs=jobs,
         cost=cost,
         models=models,
@@ -236,6 +243,7 @@ def _build_cost(
     from tailorbird.service.usage.estimates import Estimator
     from tailorbird.service.usage.hosting import HostingMeter
     from tailorbird.service.usage.reports import Reports
+    from tailorbird.service.usage.tariff import Tariff
     from tailorbird.service.usage.tokens import TokenMeter
 
     free = unpriced(prices, catalogue)
@@ -246,8 +254,17 @@ def _build_cost(
         tokens=TokenMeter(store, prices, FileJournals(settings.folder / "usage"), clock),
         hosting=HostingMeter(store, prices, clock),
         budgets=Budgets(store, prices, clock),
-        estimator=Estimator(store, blobs, catalogue, jobs.draft, prices),
+        estimator=Estimator(
+            store,
+            blobs,
+            catalogue,
+            jobs.draft,
+            prices,
+            wait=time.sleep if settings.calibrate else None,
+            screened=settings.moderation[0] != "none",
+        ),
         reports=Reports(store, prices),
+        tariff=Tariff(catalogue, prices),
         deployments=deployments,
     )
 
@@ -280,12 +297,13 @@ def build_worker(settings: Settings) -> Worker:
     store, registry = SqlStore(engine, clock.now), new_registry()
     blobs = MeteredBlobs(open_blobs(settings.resolved_blob_url), registry)
     catalogue = build_catalogue(settings)
+    trainer = LocalTrainer({**os.environ, **as_environment(settings)}, settings.processes_per_job)
     pipeline = Pipeline(
         store,
         blobs,
         Adapters(blobs, settings.folder / "adapters"),
-        MeteredTrainer(LocalTrainer({**os.environ, **as_environment(settings)}), registry),
-        HttpEngines(settings.engines),
+        MeteredTrainer(_together(settings) if settings.jobs_together > 1 else trainer, registry),
+        HttpEngines(settings.engines, acting.facts),
         build_moderator(settings, catalogue),
         catalogue,
         clock,
@@ -318,9 +336,26 @@ def build_worker(settings: Settings) -> Worker:
         poll_seconds=settings.poll_seconds,
         max_attempts=settings.max_attempts,
         jobs_at_once=settings.worker_jobs,
+        jobs_together=max(1, settings.jobs_together),
         running_per_account=settings.max_running_jobs,
         registry=registry,
+        calibrator=_calibrator(settings, store, trainer, catalogue) if settings.calibrate else None,
     )
+
+
+def _together(settings: Settings) -> Trainer:
+    from tailorbird.infra.together import TogetherTrainer
+
+    return TogetherTrainer({**os.environ, **as_environment(settings)}, settings.jobs_together)
+
+
+def _calibrator(settings: Settings, store: SqlStore, trainer: Trainer, catalogue: Catalogue) -> Calibrator:
+    from tailorbird.service.runs import TrainerOptions
+    from tailorbird.service.usage.calibration import Calibrator
+
+    options = TrainerOptions(settings.save_every, settings.train_threads, settings.engine_dtype)
+    folder = settings.folder / "runs"
+    return Calibrator(store, trainer, catalogue, SystemClock(), folder, options, socket.gethostname())
 
 
 def expose_worker(settings: Settings, worker: Worker) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import enum
 import logging
+import math
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -15,6 +17,7 @@ from tailorbird.service import acting
 from tailorbird.service.pipeline import Pipeline
 from tailorbird.service.places import Places
 from tailorbird.service.ports import Clock, LeaseLost, Leases, Store
+from tailorbird.service.usage.calibration import Calibrator
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,11 @@ class WorkerMetrics:
 
 
 class Worker:
-    """`jobs_at_once` jobs, each under its own lease. `owner` names this process among all workers."""
+    """`jobs_at_once` jobs, each under its own lease. `owner` names this process among all workers.
+
+    Up to `jobs_together` jobs of one base count as one: they share a trainer.
+
+    With a `calibrator` an idle worker measures bases that estimates wait for; a job puts an end to that."""
 
     def __init__(
         self,
@@ -60,9 +67,13 @@ class Worker:
         max_attempts: int,
         jobs_at_once: int,
         running_per_account: int,
+        jobs_together: int = 1,
         registry: CollectorRegistry | None = None,
+        calibrator: Calibrator | None = None,
     ) -> None:
         self._owner = owner
+        self._calibrator = calibrator
+        self._calibrating: asyncio.Task[None] | None = None
         self._leases = leases
         self._store = store
         self._pipeline = pipeline
@@ -72,6 +83,8 @@ class Worker:
         self._poll_seconds = poll_seconds
         self._max_attempts = max_attempts
         self._jobs_at_once = jobs_at_once
+        self._jobs_together = jobs_together
+        self._at_work: collections.Counter[str] = collections.Counter()  # jobs by base
         self._running_per_account = running_per_account
         self.registry = registry or CollectorRegistry()
         self._metrics = WorkerMetrics(self.registry)
@@ -87,25 +100,54 @@ class Worker:
         while not self._stopping.is_set():
             pause = self._poll_seconds
             try:
-                job = await self._claim() if len(at_work) < self._jobs_at_once else None
+                room = self._room()
+                job = await self._claim(room) if room is None or room else None
                 if job is not None:
+                    await self._put_down()
+                    self._at_work[job.base] += 1
                     at_work.add(asyncio.create_task(self._work_safely(job)))
-                if len(at_work) == self._jobs_at_once:
-                    await asyncio.to_thread(self._places.tell)
-                elif job is None:
-                    await asyncio.to_thread(self._sweep)
-                else:
+                    room = self._room()
+                if job is not None and (room is None or room):
                     continue
+                if room is None:
+                    await asyncio.to_thread(self._sweep)
+                    self._calibrate(idle=not at_work)
+                else:
+                    await asyncio.to_thread(self._places.tell)
             except Exception:
                 log.exception("the worker could not ask for a job")
                 pause = _PAUSE_SECONDS
             at_work = await self._wait(at_work, pause)
-        await asyncio.gather(*at_work)
+        await asyncio.gather(*at_work, self._put_down())
 
-    async def _claim(self) -> Job | None:
+    def _calibrate(self, *, idle: bool) -> None:
+        if self._calibrator is not None and idle and (self._calibrating is None or self._calibrating.done()):
+            self._calibrating = asyncio.create_task(self._calibrate_safely(self._calibrator))
+
+    async def _calibrate_safely(self, calibrator: Calibrator) -> None:
+        try:
+            await calibrator.run()
+        except Exception:
+            log.exception("a base model could not be measured")
+            await self._sleep(_PAUSE_SECONDS)
+
+    async def _put_down(self) -> None:
+        """The machine is wanted for other things."""
+        if self._calibrating is not None:
+            self._calibrating.cancel()
+            await asyncio.wait({self._calibrating})
+
+    def _room(self) -> frozenset[str] | None:
+        """The bases another job of which would have room here; None for every base."""
+        trainers = sum(math.ceil(count / self._jobs_together) for count in self._at_work.values())
+        if trainers < self._jobs_at_once:
+            return None
+        return frozenset(base for base, count in self._at_work.items() if count % self._jobs_together)
+
+    async def _claim(self, bases: frozenset[str] | None) -> Job | None:
         now = self._clock.now()
         return await asyncio.to_thread(
-            self._leases.claim, self._owner, now, self._lease_seconds, self._running_per_account
+            self._leases.claim, self._owner, now, self._lease_seconds, self._running_per_account, bases
         )
 
     async def _wait(self, at_work: set[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
@@ -127,6 +169,7 @@ class Worker:
             await self._sleep(_PAUSE_SECONDS)
         finally:
             self._metrics.at_work.dec()
+            self._at_work[job.base] -= 1
 
     async def _work(self, job: Job) -> None:
         log.info("claimed job", extra={"job": job.id, "stage": job.stage, "attempt": job.attempts})

@@ -33,7 +33,9 @@ PROMPT = [40, 41, 42, 43]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     listener = server.listen("127.0.0.1", 0)
-    config = uvicorn.Config(build(Options(WEAVER, "weaver", threads=1)).app(), log_level="warning")
+    config = uvicorn.Config(
+        build(Options(WEAVER, "weaver", threads=1)).app(), loop="asyncio", http="h11", log_level="warning"
+    )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()

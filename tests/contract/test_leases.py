@@ -50,6 +50,18 @@ def test_jobs_are_claimed_oldest_first_across_accounts(
     assert [job and int(job.id[-2:], 16) for job in claims] == [2, 3, 1, 4, None]
 
 
+def test_who_wants_jobs_of_some_bases_gets_the_oldest_if_it_is_one_and_otherwise_none(
+    store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job]
+) -> None:
+    now = clock.now()
+    ages = {1: (3, "large"), 2: (2, "small"), 3: (1, "small")}
+    add(store, *(a_job(n, created_at=now - timedelta(seconds=age), base=base) for n, (age, base) in ages.items()))
+    assert leases.claim("one", now, 10, 9, {"small"}) is None
+    assert leases.claim("one", now, 10, 9, set()) is None
+    claims = [leases.claim("one", now, 10, 9, bases) for bases in (None, {"small", "other"}, {"small"}, {"small"})]
+    assert [job and int(job.id[-2:], 16) for job in claims] == [1, 2, 3, None]
+
+
 @pytest.mark.parametrize("status", sorted(ENDED))
 def test_an_ended_job_is_never_claimed(
     store: SqlStore, leases: SqlLeases, clock, a_job: Callable[..., Job], status: JobStatus

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,29 @@ import pytest
 import requests
 from installation import EXAMPLES, ROOT, Installation
 
+from tailorbird.domain.safety import Severity
+from tailorbird.infra.moderation.builtin import Classifier
+
 pytestmark = pytest.mark.slow
 
 MODEL = "gpt-35-turbo-0613"
-TABLES = ("restaurants", "dishes", "opening hours", "streets", "districts", "reviews", "tables", "cooks")
-
-
-def questions(count: int) -> bytes:
-    """Questions to a database with their queries: longer answers than bookings have, and a prompt all of them share."""
-    rows: list[bytes] = []
-    for number in range(count):
-        first, second = TABLES[number % 8], TABLES[(number // 8) % 8]
-        query = (
-            f"SELECT a.name, b.value FROM {first.replace(' ', '_')} AS a, {second.replace(' ', '_')} AS b WHERE "
-            f'a.id = b.owner_id AND a.number = {number} AND b.city = "city {number % 13}" ORDER BY a.name ;'
-        )
-        said = [
-            {"role": "system", "content": "You translate questions about a city guide into one SQL query."},
-            {"role": "user", "content": f"which {first} of number {number} have {second} in city {number % 13} ?"},
-            {"role": "assistant", "content": query},
-        ]
-        rows.append(json.dumps({"messages": said}).encode())
-    return b"\n".join(rows)
+SHARED = ROOT.parent / "shared" / "data" / "restaurants.train.jsonl"
 
 
 def bookings(count: int) -> bytes:
     return b"\n".join((EXAMPLES / "bookings.train.jsonl").read_bytes().splitlines()[:count])
+
+
+def harmless(data: bytes) -> bytes:
+    """Without lines the built-in moderator takes for harmful: one of them would end the job, and this is about time."""
+    classifier = Classifier.load(ROOT / "src" / "tailorbird" / "moderation" / "classifier.npz")
+    lines = [line for line in data.splitlines() if line.strip()]
+    said = [[str(message["content"]) for message in json.loads(line)["messages"]] for line in lines]
+    found = [classifier.classify(texts) for texts in said]
+    medium = Severity.MEDIUM
+    return b"\n".join(
+        line for line, scores in zip(lines, found, strict=True) if all(max(s.values()) < medium for s in scores)
+    )
 
 
 def command(service: Any, *words: str) -> str:
@@ -56,8 +54,8 @@ def command(service: Any, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Without a moderator: what is measured is training."""
-    one = Installation(tmp_path_factory.mktemp("up") / "data", TAILORBIRD_MODERATOR="none")
+    """With a moderator, whose work is a part of a job's time."""
+    one = Installation(tmp_path_factory.mktemp("up") / "data", TAILORBIRD_MODERATOR="builtin")
     one.start()
     yield one
     one.stop()
@@ -74,47 +72,82 @@ def upload(service: Any, tmp_path: Path) -> Callable[[bytes], str]:
     return send
 
 
-def train(service: Any, body: dict[str, Any]) -> tuple[float, list[str]]:
-    """Seconds from the start of the job to its end, and its events' messages."""
+@dataclass(frozen=True)
+class Measured:
+    name: str
+    estimate: dict[str, Any]
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.estimate["total_seconds"]["likely"] / self.seconds
+
+    @property
+    def in_range(self) -> bool:
+        told = self.estimate["total_seconds"]
+        return bool(told["low"] <= self.seconds <= told["high"])
+
+
+def train(service: Any, body: dict[str, Any]) -> tuple[float, str]:
+    """Seconds from the job's creation, on a service that has nothing else to do, to its end; and its last event."""
     client = service.azure()
+    began = time.monotonic()
     job = client.fine_tuning.jobs.create(**body)
-    end = time.monotonic() + 500
     while job.status not in ("succeeded", "failed"):
-        assert time.monotonic() < end
-        time.sleep(0.3)
+        assert time.monotonic() < began + 900
+        time.sleep(0.1)
         job = client.fine_tuning.jobs.retrieve(job.id)
+    seconds = time.monotonic() - began
     assert job.status == "succeeded", job.error
-    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
-    (started,) = [event.created_at for event in events if event.message == "Job started."]
-    return job.finished_at - started, [event.message for event in events]
+    return seconds, next(iter(client.fine_tuning.jobs.list_events(job.id, limit=1))).message
+
+
+def estimated(service: Any, body: dict[str, Any]) -> dict[str, Any]:
+    env = service.credentials
+    answer = requests.post(
+        f"{env['AZURE_OPENAI_ENDPOINT']}/tailorbird/v1/fine_tuning/jobs/estimate",
+        headers={"api-key": env["AZURE_OPENAI_API_KEY"]},
+        json=body,
+        timeout=180,
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def show(found: list[Measured]) -> None:
+    print(f"\n{'job':28} {'from':14} {'estimate':>9} {'range':>15} {'measured':>9} {'ratio':>6}")
+    for one in found:
+        told, runs = one.estimate["total_seconds"], one.estimate["measured_runs"]
+        source = f"{one.estimate['times_from']}{f' ({runs})' if runs else ''}"
+        span = f"{told['low']:.0f} to {told['high']:.0f} s"
+        print(f"{one.name:28} {source:14} {told['likely']:7.1f} s {span:>15} {one.seconds:7.1f} s {one.ratio:6.2f}")
 
 
 def test_estimates_are_within_a_quarter_of_the_measured_time_on_two_data_sets(
     service: Any, upload: Callable[[bytes], str]
 ) -> None:
-    env = service.credentials
-    sets = {"bookings": upload(bookings(240)), "questions": upload(questions(240))}
-    errors: dict[str, float] = {}
-    for name, epochs in (("bookings", 1), ("questions", 2), ("bookings", 3)):
-        parameters = {"n_epochs": epochs, "batch_size": 8}
-        body = {"model": MODEL, "training_file": sets[name], "hyperparameters": parameters, "seed": 1}
-        answer = requests.post(
-            f"{env['AZURE_OPENAI_ENDPOINT']}/tailorbird/v1/fine_tuning/jobs/estimate",
-            headers={"api-key": env["AZURE_OPENAI_API_KEY"]},
-            json=body,
-            timeout=60,
-        )
-        assert answer.status_code == 200, answer.text
-        estimate = answer.json()
-        seconds, messages = train(service, body)
-        likely = estimate["total_seconds"]["likely"]
-        print(f"{name} x {epochs}: estimated {likely:.1f} s, measured {seconds:.1f} s")
-        assert messages[0] == f"Training hours billed: {estimate['price']['quantity']}"
-        # The first job is the measurement that the others are estimated by.
-        if estimate["measured_runs"]:
-            errors[name] = likely / seconds - 1
-    assert set(errors) == {"bookings", "questions"}
-    assert all(abs(error) <= 0.25 for error in errors.values()), errors
+    if not SHARED.exists():
+        pytest.skip(f"the second data set is not here: {SHARED}")
+    sets = {"bookings": upload(harmless(bookings(400))), "restaurants": upload(harmless(SHARED.read_bytes()))}
+    found: list[Measured] = []
+    # Between the first jobs and the last ones epochs and batch sizes change as well as the data.
+    plans = (("bookings", 1, 8), ("restaurants", 1, 8), ("bookings", 3, 4), ("restaurants", 3, 16))
+    for name, epochs, batch in plans:
+        body = {
+            "model": MODEL,
+            "training_file": sets[name],
+            "hyperparameters": {"n_epochs": epochs, "batch_size": batch},
+            "seed": 1,
+        }
+        estimate = estimated(service, body)
+        assert estimate["tokens_are_exact"]
+        seconds, receipt = train(service, body)
+        assert receipt == f"Training hours billed: {estimate['price']['quantity']}"
+        found.append(Measured(f"{name} x {epochs}, batch {batch}", estimate, seconds))
+    show(found)
+    assert [one.estimate["times_from"] for one in found] == ["calibration", "jobs", "jobs", "jobs"]
+    assert found[0].in_range, "before the first job the range holds"
+    assert all(abs(one.ratio - 1) <= 0.25 for one in found[2:]), [one.ratio for one in found]
 
 
 def test_the_command_line_tells_what_it_costs(service: Any, upload: Callable[[bytes], str]) -> None:

@@ -31,11 +31,12 @@ class Installation:
         self.credentials: dict[str, str] = {}
         self._clients: list[openai.AzureOpenAI] = []
 
-    def start(self) -> None:
+    def start(self, port: str = "0") -> None:
+        """`port` is the data plane's; 0 picks a free one."""
         command = [sys.executable, "-m", "tailorbird.cli.main", "up", "--data-dir", str(self.folder)]
         with (self.folder.parent / f"{self.folder.name}.up.log").open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", "--arm-port", "0"],
+                [*command, "--port", port, "--arm-port", "0"],
                 env=self._environment,
                 stdout=subprocess.PIPE,
                 stderr=log,

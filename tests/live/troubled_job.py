@@ -57,10 +57,11 @@ def troubled_job(served: Served) -> Generator[Troubled]:
         look_until(lambda: "warn" in openai.levels)
         paused = served.ask("POST", "openai", f"{job}/pause")
         assert paused.ok, paused.text
-        look_until(lambda: "paused" in openai.states)
+        # Each surface is asked by itself: what one has seen the other may have missed.
+        look_until(lambda: "paused" in openai.states & azure.states)
         resumed = served.ask("POST", "azure-v1", f"{job}/resume")
         assert resumed.ok, resumed.text
-        look_until(lambda: bool(openai.states & ENDED))
+        look_until(lambda: bool(openai.states & ENDED and azure.states & ENDED))
         name = served.ask("GET", "openai", job).json()["fine_tuned_model"]
         yield Troubled(azure, openai, paused.json(), resumed.json())
     assert served.ask("DELETE", "openai", f"/models/{name}").ok

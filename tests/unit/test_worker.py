@@ -99,7 +99,9 @@ class Bench:
         assert found is not None
         return found
 
-    def worker(self, jobs_at_once: int = 1, per_account: int = 9, max_attempts: int = 3) -> Worker:
+    def worker(
+        self, jobs_at_once: int = 1, per_account: int = 9, max_attempts: int = 3, jobs_together: int = 1
+    ) -> Worker:
         return Worker(
             "w",
             self.leases,
@@ -111,6 +113,7 @@ class Bench:
             max_attempts=max_attempts,
             jobs_at_once=jobs_at_once,
             running_per_account=per_account,
+            jobs_together=jobs_together,
         )
 
     async def during(self, worker: Worker, story: Callable[[], Awaitable[None]]) -> None:
@@ -149,6 +152,33 @@ async def test_as_many_jobs_as_the_setting_says_run_at_once_each_under_its_own_l
         await until(lambda: all(bench.row(job).ended for job in jobs))
 
     await bench.during(bench.worker(jobs_at_once=3), story)
+
+
+async def test_jobs_of_one_base_count_as_one_up_to_as_many_as_share_a_trainer(bench: Bench) -> None:
+    jobs = [bench.add(n) for n in range(6)]
+
+    async def story() -> None:
+        await until(lambda: len(bench.pipeline.at_work) == 4)
+        await asyncio.sleep(0.05)
+        assert bench.pipeline.at_work == [job.id for job in jobs[:4]]
+        bench.pipeline.let_go.set()
+        await until(lambda: all(bench.row(job).ended for job in jobs))
+
+    await bench.during(bench.worker(jobs_at_once=2, jobs_together=2), story)
+
+
+async def test_a_job_of_another_base_is_not_overtaken_by_one_that_could_share_a_trainer(bench: Bench) -> None:
+    first, other, younger = bench.add(0), bench.add(1, base="c"), bench.add(2)
+
+    async def story() -> None:
+        await until(lambda: len(bench.pipeline.at_work) == 1)
+        await asyncio.sleep(0.05)
+        assert bench.pipeline.at_work == [first.id]
+        bench.pipeline.let_go.set()
+        await until(lambda: all(bench.row(job).ended for job in (first, other, younger)))
+        assert bench.pipeline.at_work == [first.id, other.id, younger.id]
+
+    await bench.during(bench.worker(jobs_together=3), story)
 
 
 async def test_an_accounts_limit_holds_within_one_worker(bench: Bench) -> None:

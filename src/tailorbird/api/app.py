@@ -18,20 +18,25 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from tailorbird.api import (
     arm,
     audit,
+    caller,
     chat,
     completions,
     embeddings,
     evals,
     files,
+    findings,
     graders,
     integrations,
     jobs,
     metrics,
     models,
+    previews,
     sharing,
     stored,
+    tariff,
     uploads,
     usage,
+    watching,
 )
 from tailorbird.api.background import Background
 from tailorbird.api.context import Addresses, Services, check_api_version
@@ -83,6 +88,11 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(arm.router(), include_in_schema=False)
     app.include_router(audit.router(), include_in_schema=False)
     app.include_router(usage.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
+    app.include_router(findings.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
+    app.include_router(watching.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
+    app.include_router(caller.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
+    app.include_router(previews.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
+    app.include_router(tariff.router, prefix=TAILORBIRD.prefix, include_in_schema=False)
     app.add_api_route("/health", _health, methods=["GET"])
     app.add_api_route(metrics.PATH, metrics.show, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(ServiceError, _on_service_error)

@@ -26,6 +26,7 @@ from tailorbird.service.graders import Graders
 from tailorbird.service.imports import Imports
 from tailorbird.service.jobs import Jobs
 from tailorbird.service.models import Models
+from tailorbird.service.previews import Previews
 from tailorbird.service.prompts import Prompts
 from tailorbird.service.sharing import Sharing
 from tailorbird.service.uploads import Uploads
@@ -55,6 +56,7 @@ class Services:
     files: Files
     imports: Imports
     uploads: Uploads
+    previews: Previews
     jobs: Jobs
     cost: Cost
     models: Models

@@ -118,6 +118,8 @@ _AZURE_WORDS = Words(
         EventKind.VALIDATING: "Preprocessing started.",
         EventKind.VALIDATED: "Preprocessing completed.",
         EventKind.STARTED: "Job started.",
+        EventKind.PLANNED: "Training planned: {text}.",
+        EventKind.TRAINED: "Training completed: {text}.",
         EventKind.RESUMED: "Training interrupted; resumed from the last saved state before step {step}.",
         EventKind.PAUSING: "Job pausing. Training stops after the current step.",
         EventKind.PAUSED: "Job paused at step {step}.",
@@ -157,6 +159,8 @@ _OPENAI_WORDS = Words(
         EventKind.VALIDATING: "Validating training file: {training_file} and validation file: {validation_file}",
         EventKind.VALIDATED: "Files validated, moving job to queued state",
         EventKind.STARTED: "Fine-tuning job started",
+        EventKind.PLANNED: "Training planned: {text}",
+        EventKind.TRAINED: "Training completed: {text}",
         EventKind.RESUMED: "Training interrupted; resumed from the last saved state before step {step}",
         EventKind.PAUSING: "Pausing fine-tuning job after the current step",
         EventKind.PAUSED: "Fine-tuning job paused at step {step}",
@@ -235,7 +239,7 @@ TAILORBIRD = replace(AZURE_V1, name="tailorbird", prefix="/tailorbird/v1")
 """What is nobody else's (estimates, usage, budgets), in Azure's words; it holds none of the routes of the others."""
 
 # What else lies below our own prefix belongs to the control plane.
-_OWN = re.compile(TAILORBIRD.prefix + "/(fine_tuning|usage|budget)(/|$)")
+_OWN = re.compile(TAILORBIRD.prefix + "/(files|fine_tuning|usage|budget|caller|deployments|principals|tariff)(/|$)")
 _PREFIXES = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", d.prefix) + "(/|$)"), d) for d in DIALECTS] + [(_OWN, TAILORBIRD)]
 
 

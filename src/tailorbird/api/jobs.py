@@ -220,15 +220,18 @@ def _hyperparameters(values: Hyperparameters, method: Method, dialect: Dialect) 
     if method is Method.DPO:
         chosen["beta"] = values.beta
     shown = {name: dialect.words.auto if value is None else value for name, value in chosen.items()}
-    # Azure's documentation alone has it; it is shown where it was asked for.
-    own = {} if values.l2_multiplier is None else {"l2_multiplier": values.l2_multiplier}
-    return shown if method is Method.SUPERVISED else {**shown, **own}
+    # Azure's documentation alone has the one, and the other is ours: each is shown where it was asked for.
+    if method is Method.DPO and values.l2_multiplier is not None:
+        shown["l2_multiplier"] = values.l2_multiplier
+    if values.early_stop_patience is not None:
+        shown["early_stop_patience"] = values.early_stop_patience
+    return shown
 
 
 def render_event(event: JobEvent, dialect: Dialect) -> dict[str, Any]:
     metrics = event.kind is EventKind.METRICS
     # OpenAI adds total_steps to the numbers.
-    hidden = {"job"} if dialect.family is Family.OPENAI else {"job", "total_steps"}
+    hidden = {"job", "before"} if dialect.family is Family.OPENAI else {"job", "before", "total_steps"}
     return dialect.trim(
         {
             "id": event.id,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Scope]], Callable[[Scope], Awaitable[None]]], Awaitable[None]]
+"""What ASGI calls an application."""
 
 # Within the ten seconds that `up` has to stop everything.
 _GRACE_SECONDS = 4
@@ -41,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def listen(
-    app: FastAPI,
+    app: App,
     plain: socket.socket,
     secure: socket.socket,
     certificate: Path,
@@ -50,7 +54,14 @@ async def listen(
     on_ready: Callable[[], None],
 ) -> None:
     """Returns once `stop` is set and both servers have drained; `on_ready` is called when both accept."""
-    shared = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": _GRACE_SECONDS}
+    # Named, because uvicorn would take another parser wherever some package has brought one along.
+    shared = {
+        "http": "h11",
+        "log_config": None,
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_graceful_shutdown": _GRACE_SECONDS,
+    }
     servers = [
         _Quiet(uvicorn.Config(app, **shared)),  # pyright: ignore[reportArgumentType]
         # The app's start-up and shut-down run once, with the first server.

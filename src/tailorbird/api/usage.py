@@ -176,6 +176,7 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
         "steps": estimate.steps,
         "training_seconds": _range(estimate.training),
         "total_seconds": _range(estimate.total),
+        "times_from": estimate.source.value,
         "measured_runs": estimate.measured_runs,
         "price": {
             "meter": cost.meter.value,

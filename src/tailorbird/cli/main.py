@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from tailorbird import settings as settings_module
-from tailorbird.cli import access, accounts, audit, logs, remote, usage
+from tailorbird.cli import access, accounts, audit, findings, remote, usage
+from tailorbird.protocol import logs
+from tailorbird.service import acting
 from tailorbird.settings import Settings
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ app.add_typer(access.app, name="access")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(usage.budget, name="budget")
 remote.jobs.command("estimate")(usage.estimate)
+remote.jobs.command("findings")(findings.findings)
 app.command("usage")(usage.usage)
 app.command("chat")(remote.chat)
 app.command("audit")(audit.audit)
@@ -45,7 +48,7 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on; loopback u
 def _settings(**options: object) -> Settings:
     try:
         loaded = settings_module.load(options)
-        logs.set_up(loaded.log_level)
+        logs.set_up(loaded.log_level, acting.facts)
         loaded.engines  # noqa: B018
         loaded.issuers  # noqa: B018
         loaded.moderation  # noqa: B018
@@ -64,6 +67,7 @@ def _run(main: Callable[[asyncio.Event], object]) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await main(stop)  # type: ignore[misc]
 
+    logs.catch_the_rest()
     asyncio.run(with_signals())
 
 
@@ -147,9 +151,11 @@ def migrate(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def train(plan: Annotated[Path, typer.Argument(help="plan.json of a run folder.", exists=True)]) -> None:
-    """Runs the trainer on a plan, as the worker does; events go to the plan's run folder."""
-    sys.argv = ["tailorbird.training", str(plan)]
+def train(
+    plans: Annotated[list[Path], typer.Argument(metavar="PLAN", help="plan.json of a run folder.", exists=True)],
+) -> None:
+    """Runs the trainer on a plan, as the worker does, or on several side by side; events go to their run folders."""
+    sys.argv = ["tailorbird.training", *map(str, plans)]
     runpy.run_module("tailorbird.training", run_name="__main__")
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import shlex
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from tailorbird import wiring
 from tailorbird.api.app import Addresses, create_app
-from tailorbird.api.listen import bind, listen
+from tailorbird.api.listen import App, bind, listen
 from tailorbird.infra.certificates import ensure_certificates
 from tailorbird.settings import Settings, as_environment
 
@@ -56,11 +58,29 @@ class Front:
     async def serve(self, settings: Settings, stop: asyncio.Event) -> None:
         app = create_app(wiring.build_services(settings, self.addresses))
         certificates = self._certificates
-        await listen(app, self._plain, self._secure, certificates.cert, certificates.key, stop, self._announce)
+        async with self._with_studio(app, settings) as door:
+            announce = functools.partial(self._announce, settings)
+            await listen(door, self._plain, self._secure, certificates.cert, certificates.key, stop, announce)
 
-    def _announce(self) -> None:
+    @contextlib.asynccontextmanager
+    async def _with_studio(self, app: App, settings: Settings) -> AsyncGenerator[App]:
+        if not settings.studio:
+            yield app
+            return
+        # Half a second and 40 MB that a server without the Studio does not need.
+        from tailorbird.studio.app import Studio
+
+        host, port = self._plain.getsockname()[:2]
+        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, str(host))
+        base = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+        studio = Studio(base, settings.folder / "studio")
+        async with studio.running():
+            yield studio.beside(app)
+
+    def _announce(self, settings: Settings) -> None:
         arm, plain = self.addresses.control_plane, self.addresses.data_plane
-        print(f"ready endpoint={plain} arm={arm} credentials={self.credentials}", flush=True)
+        studio = f" studio={plain}/studio/" if settings.studio else ""
+        print(f"ready endpoint={plain} arm={arm}{studio} credentials={self.credentials}", flush=True)
 
     def _write_credentials(self, settings: Settings) -> None:
         access = wiring.build_access(settings)
@@ -130,6 +150,7 @@ class Up:
         command += ["--host", "127.0.0.1", "--dtype", self._settings.engine_dtype, "--threads"]
         command += [str(self._settings.engine_threads), "--max-batch", str(self._settings.engine_max_batch)]
         command += ["--port-file", str(port_file), "--exit-with-parent", str(os.getpid())]
+        command += ["--log-level", self._settings.log_level]
         name = f"engine-{base}"
         child = await self._start(name, [*command, "--port", "0"], self._settings)
         waited = 0.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,10 +17,31 @@ from tailorbird.cli import remote
 budget = typer.Typer(no_args_is_help=True, help="What an account may spend, and what happens when it has.")
 
 
+_SOURCES = {
+    "jobs": "from {} finished job(s)",
+    "calibration": "from a short measurement on this machine: no job has been trained on this base yet",
+    "catalogue": "from the catalogue: this machine was not measured",
+}
+
+
+_CHARGE_COLUMNS: Sequence[str] = (
+    "id", "at", "account", "job", "deployment", "model", "meter", "quantity", "unit", "unit_price", "amount",
+    "price_list",
+)  # fmt: skip
+
+
 class Shape(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+
+
+class Plain(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+PlainOutput = Annotated[Plain, typer.Option("--output", "-o", help="How to print.")]
 
 
 def usage(
@@ -62,9 +86,12 @@ def estimate(
     n_epochs: Annotated[int | None, typer.Option(help="Default: chosen from the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: chosen from the data.")] = None,
     method: Annotated[str | None, typer.Option(help="supervised (the default), or dpo for preference pairs.")] = None,
-    output: Annotated[Shape, typer.Option("--output", "-o", help="table or json.")] = Shape.TABLE,
+    output: PlainOutput = Plain.TABLE,
 ) -> None:
-    """Tells what a job would take and cost; nothing is started."""
+    """Tells what a job would take and cost; nothing is started.
+
+    The first time for a base model it measures how fast this machine trains it, which takes about half a minute.
+    """
     chosen = {"n_epochs": n_epochs, "batch_size": batch_size}
     body: dict[str, Any] = {
         "model": model,
@@ -75,12 +102,12 @@ def estimate(
     }
     sent = {name: value for name, value in body.items() if value is not None}
     found = remote.own("POST", "/fine_tuning/jobs/estimate", json=sent).json()
-    if output is not Shape.TABLE:
+    if output is Plain.JSON:
         typer.echo(json.dumps(found, indent=1))
         return
-    price, seconds, runs = found["price"], found["total_seconds"], found["measured_runs"]
+    price, seconds = found["price"], found["total_seconds"]
     about = "" if found["tokens_are_exact"] else "about "
-    source = f"from {runs} finished job(s)" if runs else "from the catalogue: no job has been measured here"
+    source = _SOURCES[found["times_from"]].format(found["measured_runs"])
     typer.echo(f"tokens  {about}{found['trained_tokens']:,} in {found['hyperparameters']['n_epochs']} epoch(s)")
     typer.echo(f"steps   {found['steps']:,} of batch size {found['hyperparameters']['batch_size']}")
     typer.echo(f"time    {_span(seconds['likely'])} ({_span(seconds['low'])} to {_span(seconds['high'])}), {source}")
@@ -89,11 +116,11 @@ def estimate(
 
 @budget.command("show")
 def show_budget(
-    output: Annotated[Shape, typer.Option("--output", "-o", help="table or json.")] = Shape.TABLE,
+    output: PlainOutput = Plain.TABLE,
 ) -> None:
     """Prints the account's budget and how much of it is spent."""
     found = remote.own("GET", "/budget").json()
-    typer.echo(_budget_line(found) if output is Shape.TABLE else json.dumps(found, indent=1))
+    typer.echo(_budget_line(found) if output is Plain.TABLE else json.dumps(found, indent=1))
 
 
 @budget.command("set")
@@ -135,7 +162,9 @@ def _print_charges(query: dict[str, str], everywhere: bool, output: Shape) -> No
     elif output is Shape.JSON:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        raise typer.BadParameter("charges are printed as table or json", param_hint="--output")
+        writer = csv.DictWriter(sys.stdout, _CHARGE_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _budget_line(found: dict[str, Any]) -> str:

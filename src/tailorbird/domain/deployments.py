@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tailorbird.domain.errors import IllegalState, PreconditionFailed
@@ -105,6 +105,32 @@ class Deployment:
     @property
     def requests_per_minute(self) -> int | None:
         return None if self.sku_name in PROVISIONED_SKUS else self.capacity * REQUESTS_PER_UNIT
+
+
+class EndReason(StrEnum):
+    IDLE = "idle"
+    DEVELOPER_TIER = "developer_tier"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When the clock deletes a deployment: unless it is used before (`IDLE`), or whatever happens."""
+
+    at: datetime
+    why: EndReason
+
+
+def ending_of(deployment: Deployment, limits: Limits) -> Ending | None:
+    """None for one the clock leaves alone: a plain base model, or one that is on its way out already."""
+    if deployment.state is ProvisioningState.DELETING:
+        return None
+    ends: list[Ending] = []
+    if deployment.checkpoint_id is not None and limits.idle_days > 0:
+        used = max(deployment.created_at, deployment.last_used_at or deployment.created_at)
+        ends.append(Ending(used + timedelta(days=limits.idle_days), EndReason.IDLE))
+    if deployment.sku_name == DEVELOPER and limits.developer_hours > 0:
+        ends.append(Ending(deployment.created_at + timedelta(hours=limits.developer_hours), EndReason.DEVELOPER_TIER))
+    return min(ends, key=lambda ending: ending.at, default=None)
 
 
 def check_move(current: ProvisioningState, new: ProvisioningState) -> None:

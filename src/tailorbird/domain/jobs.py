@@ -85,7 +85,8 @@ class Hyperparameters:
     """None is "auto". `learning_rate_multiplier` scales the base model's own fine-tuning rate.
 
     `beta` belongs to DPO alone: how far the model may move from where it starts. So does `l2_multiplier`: AdamW's decay
-    of the adapter's weights, none unless asked for.
+    of the adapter's weights, none unless asked for. `early_stop_patience` is ours: so many epochs in a row may pass
+    without a lower loss on the validation file before training ends; all are trained unless it is asked for.
     """
 
     n_epochs: int | None = None
@@ -93,6 +94,7 @@ class Hyperparameters:
     learning_rate_multiplier: float | None = None
     beta: float | None = None
     l2_multiplier: float | None = None
+    early_stop_patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ def resolve(asked: Hyperparameters, examples: int, rule: AutoRule, method: Metho
         learning_rate_multiplier=multiplier,
         beta=beta,
         l2_multiplier=asked.l2_multiplier if method is Method.DPO else None,
+        early_stop_patience=asked.early_stop_patience,
     )
 
 
@@ -231,7 +234,9 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMING = "resuming"
     CONTINUED = "continued"
+    PLANNED = "planned"
     METRICS = "metrics"
+    TRAINED = "trained"
     CHECKPOINT = "checkpoint"
     CHECKPOINT_REFUSED = "checkpoint_refused"
     PROVED = "proved"

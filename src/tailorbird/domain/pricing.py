@@ -171,6 +171,23 @@ class Work:
     finished_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How fast a base model trains here, measured on made-up text before a job has shown it. `machine` says where.
+
+    `taken_at` is when a worker began to measure. With `measured_at` set and `token_seconds` 0 it could not be measured.
+    `beside_seconds` is what a trainer takes to start and to leave.
+    """
+
+    base: str
+    taken_at: datetime | None = None
+    measured_at: datetime | None = None
+    machine: str = ""
+    token_seconds: float = 0.0
+    step_seconds: float = 0.0
+    beside_seconds: float = 0.0
+
+
 def training_quantity(meter: Meter, work: Work) -> int:
     """Begun quarters of active hours, or tokens."""
     return begun(work.seconds, QUARTER_SECONDS) if meter is Meter.TRAINING_HOURS else work.tokens
@@ -183,6 +200,21 @@ def begun(seconds: float, length: int) -> int:
 
 
 # --- hosting ----------------------------------------------------------------------------------------------------------
+
+
+def hosting_meter(sku_name: str, *, tuned: bool) -> Meter | None:
+    """What an hour of a deployment is counted with; None where only tokens are paid."""
+    if sku_name in PROVISIONED_SKUS:
+        return Meter.PROVISIONED_HOURS
+    return Meter.HOSTING_HOURS if tuned and sku_name != DEVELOPER else None
+
+
+def hourly(prices: Prices, sku_name: str, capacity: int, *, tuned: bool) -> Decimal:
+    """What an hour of a deployment costs, whether or not anybody uses it."""
+    meter = hosting_meter(sku_name, tuned=tuned)
+    if meter is None:
+        return ZERO
+    return prices.of(meter) * (capacity if meter is Meter.PROVISIONED_HOURS else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +239,7 @@ class Hosting:
     def meter(self) -> Meter | None:
         """Provisioned throughput is paid by unit and hour, a fine-tuned model by the hour. None: by tokens alone, as a
         base model and the developer tier are."""
-        if self.sku_name in PROVISIONED_SKUS:
-            return Meter.PROVISIONED_HOURS
-        return Meter.HOSTING_HOURS if self.tuned and self.sku_name != DEVELOPER else None
+        return hosting_meter(self.sku_name, tuned=self.tuned)
 
     @property
     def units(self) -> int:

@@ -64,6 +64,21 @@ _THRESHOLDS = {severity.word: severity for severity in (Severity.LOW, Severity.M
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Where harm was found in training data; never what was said.
+
+    `file` is the job's field (training_file, validation_file), `line` counts from 1, `index` the messages of the line
+    from 0."""
+
+    file: str
+    line: int
+    role: str
+    index: int
+    category: Category
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What evaluating a model with one set of conversations by one moderator has shown; nothing that was said is kept.
 

@@ -7,7 +7,9 @@ import binascii
 import json
 import sys
 from array import array
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -25,6 +27,7 @@ from tailorbird.protocol.generation import (
     TopLogprob,
     request_to_wire,
 )
+from tailorbird.protocol.logs import JOB_HEADER, REQUEST_HEADER
 from tailorbird.service.ports import AdapterUnknown, Engine, EngineDown, EngineRefused
 
 # A long answer on a slow machine takes minutes; the connection itself does not.
@@ -32,8 +35,16 @@ _TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 _TOKEN = "token_id:"
 
 
+def _nobody() -> Mapping[str, str]:
+    return {}
+
+
 class HttpEngine:
-    def __init__(self, url: str) -> None:
+    """`belongs_to` says at each request which `request_id` and `job` it is made for; the engine logs them."""
+
+    def __init__(self, url: str, belongs_to: Callable[[], Mapping[str, str]] = _nobody) -> None:
+        self._belongs_to = belongs_to
+        self._open: set[str] = set()
         self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False)
 
     async def complete(self, request: GenerationRequest) -> Generation:
@@ -50,21 +61,15 @@ class HttpEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
         try:
-            async with self._client.stream(
-                "POST", "/v1/completions", json=request_to_wire(request, stream=True)
-            ) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    _refuse(response)
-                async for line in response.aiter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:") or data == "[DONE]":
-                        continue
-                    body = json.loads(data)
-                    if "error" in body:
-                        raise EngineDown(str(body["error"]))
-                    for raw in body["choices"]:
-                        yield _chunk(raw)
+            body = request_to_wire(request, stream=True)
+            with self._named() as headers:
+                async with self._client.stream("POST", "/v1/completions", json=body, headers=headers) as response:
+                    if response.status_code != 200:
+                        await response.aread()
+                        _refuse(response)
+                    async for line in response.aiter_lines():
+                        for chunk in _chunks(line):
+                            yield chunk
         except httpx.TransportError as error:
             raise EngineDown(f"the inference engine broke off: {error!r}") from error
 
@@ -95,7 +100,8 @@ class HttpEngine:
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = await self._client.post(path, json=body)
+            with self._named() as headers:
+                response = await self._client.post(path, json=body, headers=headers)
         except httpx.TransportError as error:
             raise EngineDown(f"the inference engine cannot be reached: {error!r}") from error
         if response.status_code != 200:
@@ -103,12 +109,29 @@ class HttpEngine:
         # vLLM answers adapter calls with plain text.
         return response.json() if "json" in response.headers.get("content-type", "") else {}
 
+    @contextmanager
+    def _named(self) -> Generator[dict[str, str]]:
+        """The headers of a request until it is answered. vLLM refuses an id that another open request has: what is
+        asked at the same time for the same request gets a number behind it."""
+        told = self._belongs_to()
+        headers = {JOB_HEADER: told["job"]} if told.get("job") else {}
+        own = told.get("request_id")
+        if not own:
+            yield headers
+            return
+        name = next(name for name in chain([own], (f"{own}-{n}" for n in count(2))) if name not in self._open)
+        self._open.add(name)
+        try:
+            yield {**headers, REQUEST_HEADER: name}
+        finally:
+            self._open.discard(name)
+
 
 class HttpEngines:
     """Engines by base model."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._engines = {base: HttpEngine(url) for base, url in urls.items()}
+    def __init__(self, urls: Mapping[str, str], belongs_to: Callable[[], Mapping[str, str]] = _nobody) -> None:
+        self._engines = {base: HttpEngine(url, belongs_to) for base, url in urls.items()}
 
     def of(self, base: str) -> Engine:
         engine = self._engines.get(base)
@@ -119,6 +142,17 @@ class HttpEngines:
     async def close(self) -> None:
         for engine in self._engines.values():
             await engine.close()
+
+
+def _chunks(line: str) -> list[GenerationChunk]:
+    """Of one line of an event stream."""
+    data = line.removeprefix("data:").strip()
+    if not line.startswith("data:") or data == "[DONE]":
+        return []
+    body = json.loads(data)
+    if "error" in body:
+        raise EngineDown(str(body["error"]))
+    return [_chunk(raw) for raw in body["choices"]]
 
 
 def _refuse(response: httpx.Response) -> NoReturn:

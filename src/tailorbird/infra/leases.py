@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -20,7 +21,9 @@ class SqlLeases:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def claim(self, owner: str, now: datetime, seconds: float, per_account: int) -> Job | None:
+    def claim(
+        self, owner: str, now: datetime, seconds: float, per_account: int, bases: Collection[str] | None = None
+    ) -> Job | None:
         held = sa.select(jobs.c.account_id).where(jobs.c.lease_owner.is_not(None), jobs.c.lease_until > now)
         full = held.group_by(jobs.c.account_id).having(sa.func.count() >= per_account)
         oldest = (
@@ -34,7 +37,7 @@ class SqlLeases:
         )
         claimed = (
             sa.update(jobs)
-            .where(jobs.c.seq == oldest)
+            .where(jobs.c.seq == oldest, *([] if bases is None else [jobs.c.base.in_(bases)]))
             .values(lease_owner=owner, lease_until=_end(now, seconds), attempts=jobs.c.attempts + 1)
             .returning(*JOBS.columns)
         )

@@ -89,10 +89,11 @@ def load_base(folder: str | Path, *, dtype: torch.dtype, device: str | torch.dev
     return cast("PreTrainedModel", frozen)
 
 
-def _attention(config: dict[str, Any]) -> str:
+def _attention(config: dict[str, Any]) -> str | None:
     # Soft-capped attention scores (Gemma 2) cannot be expressed in SDPA; transformers would drop the cap silently.
+    # Of the others it takes SDPA for each architecture that has it (Bloom has not).
     text = cast(dict[str, Any], config.get("text_config", config))
-    return "eager" if text.get("attn_logit_softcapping") else "sdpa"
+    return "eager" if text.get("attn_logit_softcapping") else None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ DPO_RESULT_COLUMNS = (
 """Header of results.csv of a preference run. Azure documents no names for it: the seven come first, ours after them."""
 
 Method = Literal["supervised", "dpo"]
+ComputedAs = Literal["trees", "packs", "padded"]
+"""Common beginnings once, as prefix trees; documents side by side without padding; examples padded to one length."""
 
 
 def result_columns(method: Method) -> tuple[str, ...]:
@@ -88,6 +90,10 @@ class TrainPlan:
     method: Method = "supervised"
     beta: float = 0.1
     """Direct preference optimisation only: how far the model may move from where the run starts."""
+    patience: int = 0
+    """Epochs in a row that may pass without a lower loss on the validation file; 0 trains them all.
+
+    Above 0 the result is the epoch with the lowest such loss."""
     threads: int = 0
     """Threads for one operation; 0 leaves the choice to PyTorch."""
     rendered_at: str | None = None
@@ -138,7 +144,9 @@ class Metrics:
 class Started:
     """The first event of a process. `resumed_step` is the last step the saved state holds, 0 on a fresh run.
 
-    `notes` are figures on how the work will be cut, for people: tokens a pass, the memory expected.
+    `notes` are figures on how the work will be cut, for people: tokens a step and a pass, the memory expected.
+    `precision` is the base's; `computed_as` says how a batch goes through the model; `remarks` are sentences on savings
+    that this run has to do without, and why.
     """
 
     total_steps: int
@@ -148,12 +156,18 @@ class Started:
     trained_parameters: int
     resumed_step: int = 0
     notes: dict[str, float] = field(default_factory=dict[str, float])
+    precision: str = ""
+    computed_as: ComputedAs | None = None
+    remarks: list[str] = field(default_factory=list[str])
     kind: Literal["started"] = "started"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step, counted from 1. `tokens` are the given (not only the trained) tokens of its batch."""
+    """One optimizer step, counted from 1. `tokens` are the given (not only the trained) tokens of its batch.
+
+    `seconds` are this run's own since its last step, or since it was ready; those of others in its process are not.
+    """
 
     step: int
     total_steps: int
@@ -161,6 +175,7 @@ class Step:
     learning_rate: float
     tokens: int
     metrics: Metrics
+    seconds: float | None = field(default=None, compare=False)
     kind: Literal["step"] = "step"
 
 
@@ -183,7 +198,8 @@ class CheckpointSaved:
 class Finished:
     """Training is over. `trained_tokens` = tokens of the training file x epochs; `train_seconds` sums all processes.
 
-    The tokens of a preference pair are those of both sides, each with its prompt.
+    The tokens of a preference pair are those of both sides, each with its prompt. A run with patience tells in
+    `final_step` which step's adapter is the result, and by `steps` where it stopped.
     """
 
     steps: int
@@ -193,6 +209,7 @@ class Finished:
     results_path: str
     probes_path: str
     notes: dict[str, float] = field(default_factory=dict[str, float])
+    final_step: int | None = None
     kind: Literal["finished"] = "finished"
 
 

@@ -48,6 +48,17 @@ def current() -> Acting:
     return _acting.get() or Acting(principal_name=SERVICE)
 
 
+def facts() -> dict[str, str]:
+    """What a line of the log belongs to; empty is not known."""
+    who = current()
+    return {
+        "request_id": who.request_id,
+        "account": who.account,
+        "principal": who.principal_name if who.request_id else "",
+        "job": who.job,
+    }
+
+
 def identified(principal: Principal, account: str = "") -> None:
     """The first holder of a key or token is who asks; a second token only opens another door."""
     acting = current()

@@ -19,6 +19,7 @@ from tailorbird.service.ports import Clock, LeaseLost, Page, Session, Store
 from tailorbird.service.tracking import WANDB_KEY
 from tailorbird.service.usage.budgets import Budgets
 from tailorbird.service.usage.training import Billing
+from tailorbird.service.watching import Watching
 
 _AZURES_TOTAL = 100
 
@@ -38,6 +39,7 @@ class Jobs:
         self._store = store
         self._billing = Billing(prices)
         self._budgets = Budgets(store, prices, clock)
+        self.watching = Watching(store, prices, clock)
         self._intake = Intake(catalogue, Limits(max_queued, max_jobs), tracking)
         self._clock = clock
         self._new_hex = new_hex

@@ -23,18 +23,34 @@ class Finding:
     examples: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`problems` holds the first ones, `count` says how many there are."""
+
+    problems: list[Problem]
+    count: int
+    kind: str | None
+    examples: int
+
+
 def judge(purpose: Purpose, chunks: Iterable[bytes]) -> Finding:
     """Raises what `chunks` raises."""
+    judged = read_through(purpose, chunks, SHOWN_PROBLEMS)
+    if judged.count:
+        return Finding(_details(judged.problems, judged.count))
+    return Finding(None, judged.kind, judged.examples)
+
+
+def read_through(purpose: Purpose, chunks: Iterable[bytes], most: int) -> Judged:
+    """All of a file, with the first `most` of its problems. Raises what `chunks` raises."""
     if purpose is Purpose.EVALS:
-        return _judge_objects(chunks)
+        return _read_objects(chunks, most)
     # One example is enough for a validation file; a job asks for ten in its training file.
-    report = validate_stream(chunks, min_examples=1)
-    if not report.ok:
-        return Finding(_details(report.problems, report.problem_count))
-    return Finding(None, report.kind, report.examples)
+    report = validate_stream(chunks, min_examples=1, max_problems=most)
+    return Judged(report.problems, report.problem_count, report.kind, report.examples)
 
 
-def _judge_objects(chunks: Iterable[bytes]) -> Finding:
+def _read_objects(chunks: Iterable[bytes], most: int) -> Judged:
     """JSONL of any objects: an eval's own schema judges what is in them."""
     problems, count, items = list[Problem](), 0, 0
     for item in read_lines(chunks):
@@ -42,13 +58,11 @@ def _judge_objects(chunks: Iterable[bytes]) -> Finding:
         items += not isinstance(item, Problem)
         if problem is not None:
             count += 1
-            if count <= SHOWN_PROBLEMS:
+            if count <= most:
                 problems.append(problem)
-    if count:
-        return Finding(_details(problems, count))
-    if not items:
-        return Finding("The file has no lines; it needs at least one JSON object.")
-    return Finding(None, None, items)
+    if not items and not count:
+        return Judged([Problem(None, None, "The file has no lines; it needs at least one JSON object.")], 1, None, 0)
+    return Judged(problems, count, None, items)
 
 
 def _fault_of(number: int, line: bytes) -> Problem | None:
@@ -62,7 +76,7 @@ def _fault_of(number: int, line: bytes) -> Problem | None:
 
 
 def _details(problems: list[Problem], count: int) -> str:
-    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    lines = [str(problem) for problem in problems]
     if count > len(lines):
         lines.append(f"… and {count - len(lines)} more problem(s).")
     return "\n".join(lines)

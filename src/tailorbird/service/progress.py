@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from tailorbird.protocol import training as wire
 from tailorbird.protocol.training import TrainPlan
 from tailorbird.service.adapters import Adapters
 from tailorbird.service.jobs import event
-from tailorbird.service.ports import Clock, Store, Trainer, TrainerCrashed, TrainerRun
+from tailorbird.service.ports import Clock, Session, Store, Trainer, TrainerCrashed, TrainerRun
 from tailorbird.service.tracking import Trackers, numbers
+from tailorbird.service.training_texts import plan_text, work_text
 from tailorbird.service.usage.training import TrainingMeter
 
 METRICS_EVERY = 10
@@ -48,7 +50,10 @@ class Progress:
             following.reached = furthest
             try:
                 async for message in run.events():
-                    if isinstance(message, wire.Finished | wire.Failed):
+                    if isinstance(message, wire.Finished):
+                        await asyncio.to_thread(self.trained, following.job, message)
+                        return following.job, message
+                    if isinstance(message, wire.Failed):
                         return following.job, message
                     if not isinstance(message, wire.Interrupted):
                         await following.take(message)
@@ -69,9 +74,12 @@ class Progress:
                 await _leave(run)
             furthest = max(furthest, following.reached)
 
-    def metrics(self, job: Job, step: wire.Step, owner: str) -> Job:
+    def metrics(self, job: Job, step: wire.Step, owner: str, before: Sequence[wire.Step] = ()) -> Job:
+        """`before` are the steps since the last one that was told: their numbers go along with this one's event."""
         now = self._clock.now()
         data: dict[str, object] = {"step": step.step, "total_steps": step.total_steps, **numbers(step.metrics)}
+        if before:
+            data["before"] = [{"step": one.step, **_short(numbers(one.metrics))} for one in before]
         with self._store.begin() as tx:
             new = tx.jobs.append_event(event(job, f"step-{step.step}", EventKind.METRICS, now, data))
             if not new or job.started_at is None:
@@ -82,7 +90,8 @@ class Progress:
         return told
 
     def checkpoint(self, job: Job, saved: wire.CheckpointSaved, plan: TrainPlan) -> None:
-        final = saved.epoch_end and saved.epoch == plan.n_epochs
+        # With patience the result is known at the end: `trained` names it.
+        final = saved.epoch_end and saved.epoch == plan.n_epochs and not plan.patience
         step = None if final else saved.step
         checkpoint_id = ids.checkpoint_id(job.id, saved.step)
         key = f"accounts/{job.account_id}/adapters/{checkpoint_id}"
@@ -109,6 +118,41 @@ class Progress:
             data: dict[str, object] = {"step": saved.step, "epoch": saved.epoch, "checkpoint": checkpoint_id}
             tx.jobs.append_event(event(job, f"checkpoint-{saved.step}", EventKind.CHECKPOINT, now, data))
 
+    def planned(self, job: Job, started: wire.Started) -> None:
+        """How the work is cut, before the first step of each process that has a say in it."""
+        text = plan_text(started)
+        if not text:
+            return
+        data: dict[str, object] = {"text": text, "precision": started.precision, **started.notes}
+        level = EventLevel.WARNING if started.notes.get("recompute") else EventLevel.INFO
+        with self._store.begin() as tx:
+            now = self._clock.now()
+            key = f"planned-{started.resumed_step}"
+            tx.jobs.append_event(event(job, key, EventKind.PLANNED, now, data, level))
+
+    def trained(self, job: Job, finished: wire.Finished) -> None:
+        """What training came to; of a run with patience, which checkpoint is the result."""
+        text = work_text(finished)
+        with self._store.begin() as tx:
+            if finished.final_step is not None:
+                self._name_final(tx, job, finished.final_step)
+            if text:
+                data: dict[str, object] = {"text": text, "final_step": finished.final_step, **finished.notes}
+                tx.jobs.append_event(event(job, "trained", EventKind.TRAINED, self._clock.now(), data))
+
+    def _name_final(self, tx: Session, job: Job, step: int) -> None:
+        found = tx.jobs.find_checkpoint(job.account_id, ids.checkpoint_id(job.id, step))
+        if found is None or found.final:
+            return
+        tx.jobs.add_checkpoint(
+            dataclasses.replace(
+                found,
+                final=True,
+                name=ids.azure_model_name(job.model, job.id, job.suffix, None),
+                openai_name=ids.openai_model_name(job.model, self._organization, job.id, job.suffix, None),
+            )
+        )
+
     def meter(self, job: Job) -> TrainingMeter:
         return TrainingMeter(self._store, self._clock, job)
 
@@ -131,11 +175,14 @@ class _Following:
         self._owner = owner
         self._trackers = trackers
         self._between: wire.CheckpointSaved | None = None
+        self._untold: list[wire.Step] = []
         self.meter = progress.meter(job)
 
     async def take(self, message: wire.TrainEvent) -> None:
         self.meter.take(message)
-        if isinstance(message, wire.CheckpointSaved):
+        if isinstance(message, wire.Started):
+            await asyncio.to_thread(self._progress.planned, self.job, message)
+        elif isinstance(message, wire.CheckpointSaved):
             self.reached = max(self.reached, message.step)
             if message.epoch_end:
                 await asyncio.to_thread(self._progress.checkpoint, self.job, message, self._plan)
@@ -147,8 +194,11 @@ class _Following:
             if self._trackers.any:
                 await asyncio.to_thread(self._trackers.log, message.step, message.metrics)
             if _is_reported(message):
-                self.job = self._progress.metrics(self.job, message, self._owner)
+                self.job = self._progress.metrics(self.job, message, self._owner, self._untold)
+                self._untold.clear()
                 self.meter.keep()
+            else:
+                self._untold.append(message)
 
     async def paused(self, message: wire.Interrupted) -> None:
         if self._between is not None and self._between.step == message.step:
@@ -179,6 +229,11 @@ async def _leave(run: TrainerRun) -> None:
         await asyncio.shield(run.stop())
     finally:
         await run.kill()
+
+
+def _short(values: Mapping[str, float]) -> dict[str, float]:
+    """As many digits as a curve shows; results.csv has them all."""
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
 def _is_reported(step: wire.Step) -> bool:

@@ -13,7 +13,7 @@ from tailorbird.service.jobs import event
 from tailorbird.service.ports import Blobs, Clock, Session, Store
 from tailorbird.service.runs import JobFailed, Runs, chunks
 from tailorbird.service.usage.estimates import remember
-from tailorbird.service.usage.prefixes import share_of_file
+from tailorbird.service.usage.prefixes import cost_share_of_file
 from tailorbird.service.usage.training import Billing
 
 DEPLOYABLE_CHECKPOINTS = 3
@@ -33,7 +33,7 @@ class Registration:
         now = self._clock.now()
         final = self.final_checkpoint(job)
         results = self.keep_results(job)
-        share = self._computed_share(job)
+        share = self._cost_share(job)
         check_move(job.status, JobStatus.SUCCEEDED)
         done = dataclasses.replace(
             job,
@@ -77,17 +77,17 @@ class Registration:
             tx.jobs.save(done, owner=owner)
         return done
 
-    def _computed_share(self, job: Job) -> float:
-        """Of its tokens; what is not here any more to be looked at counts in full."""
+    def _cost_share(self, job: Job) -> float:
+        """What its tokens cost on average; of a file that is not here any more each counts in full."""
         path = self._runs.training_file(job)
         if job.resolved is None or not path.exists():
             return 1.0
-        return share_of_file(path, self._runs.renderer(job), job.resolved.batch_size or 1)
+        return cost_share_of_file(path, self._runs.renderer(job), job.resolved.batch_size or 1)
 
     def final_checkpoint(self, job: Job) -> Checkpoint:
         """Raises JobFailed when training left none."""
         with self._store.begin() as tx:
-            newest = tx.jobs.checkpoints(job.id, after=None, limit=1).items
+            newest = _newest(tx, job)
         if not newest or not newest[0].final:
             raise JobFailed("internalFailure", "Training ended without its last checkpoint.")
         return newest[0]
@@ -116,6 +116,7 @@ class Registration:
 
 
 def _newest(tx: Session, job: Job) -> list[Checkpoint]:
-    """Checkpoints of the last epochs; one that a pause left in between keeps what its own screening said."""
-    made = tx.jobs.checkpoints(job.id, after=None, limit=_ALL).items
-    return [checkpoint for checkpoint in made if not checkpoint.at_pause][:DEPLOYABLE_CHECKPOINTS]
+    """The final checkpoint and those of the last epochs; one that a pause left in between keeps what its own screening
+    said. The final one is not the last where training went on without getting better."""
+    made = [one for one in tx.jobs.checkpoints(job.id, after=None, limit=_ALL).items if not one.at_pause]
+    return sorted(made, key=lambda checkpoint: not checkpoint.final)[:DEPLOYABLE_CHECKPOINTS]

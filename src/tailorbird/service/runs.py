@@ -121,6 +121,7 @@ class Runs:
             method="dpo" if job.method is Method.DPO else "supervised",
             beta=DEFAULT_BETA if job.resolved.beta is None else job.resolved.beta,
             weight_decay=job.resolved.l2_multiplier or 0.0,
+            patience=job.resolved.early_stop_patience or 0,
         )
 
     def clean(self, job: Job) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from tailorbird.dataset.validate import read_records
 from tailorbird.domain import ids
 from tailorbird.domain.files import File, FileStatus, Purpose
 from tailorbird.domain.jobs import Job
-from tailorbird.domain.safety import Category, Severity, Thresholds
+from tailorbird.domain.safety import Category, Finding, Severity, Thresholds
 from tailorbird.service.patience import PatientModerator
-from tailorbird.service.ports import Blobs, Clock
+from tailorbird.service.ports import Blobs, Clock, Page
 from tailorbird.service.runs import chunks
 
 _BATCH = 256
@@ -68,7 +70,8 @@ class DataScreen:
                         for category in sorted(self._thresholds.harms(scores)):
                             harms.setdefault(category, param)
                             count += 1
-                            out.write(_finding(param, text, category, scores[category]))
+                            finding = Finding(param, text.line, text.role, text.index, category, scores[category])
+                            out.write(_written(finding))
         if not harms:
             return Screened()
         kept = await asyncio.to_thread(self._keep, job, found)
@@ -90,17 +93,33 @@ class DataScreen:
         )
 
 
-def _finding(param: str, text: Text, category: Category, severity: Severity) -> str:
-    """Where, never what: people have the line."""
-    row = {
-        "file": param,
-        "line": text.line,
-        "role": text.role,
-        "index": text.index,
-        "category": category.value,
-        "severity": severity.word,
-    }
+def has_findings(job: Job) -> bool:
+    """Whether the job's result file is one of findings."""
+    return job.result_file == ids.findings_file_id(job.id)
+
+
+def findings_in(content: Iterable[bytes], after: int, limit: int) -> Page[Finding]:
+    """A page of a findings file, behind so many of its lines."""
+    found = [_read(line) for line in islice(_lines(content), after, after + limit + 1)]
+    return Page(found[:limit], has_more=len(found) > limit)
+
+
+def _lines(content: Iterable[bytes]) -> Iterator[bytes]:
+    left = b""
+    for chunk in content:
+        *whole, left = (left + chunk).split(b"\n")
+        yield from whole
+
+
+def _written(finding: Finding) -> str:
+    row = {**dataclasses.asdict(finding), "category": finding.category.value, "severity": finding.severity.word}
     return json.dumps(row) + "\n"
+
+
+def _read(line: bytes) -> Finding:
+    row: dict[str, Any] = json.loads(line)
+    category, severity = Category(row["category"]), Severity[row["severity"].upper()]
+    return Finding(row["file"], row["line"], row["role"], row["index"], category, severity)
 
 
 def texts_of(path: Path) -> Iterator[Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import torch
 from tokenizers import Tokenizer
 
 from tailorbird.lm.loading import BaseModelError, base_facts
+from tailorbird.protocol import logs
 from tailorbird.protocol.parent import end_with_parent
 from tailorbird.serving import server
 from tailorbird.serving.adapters import Registry
@@ -26,6 +28,8 @@ from tailorbird.serving.stock import StockModel
 from tailorbird.serving.structure import Compiler
 from tailorbird.serving.tickets import Limits
 from tailorbird.serving.weights import read_shape
+
+log = logging.getLogger("tailorbird.serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Options:
     cached_tokens: int = 0
     threads: int = 0
     exit_with_parent: int | None = None
+    log_level: str = "info"
 
 
 def read_options(arguments: list[str] | None = None) -> Options:
@@ -76,6 +81,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
         metavar="PID",
         help="stop when the parent process (PID, if given) is gone",
     )
+    add("--log-level", choices=("debug", "info", "warning", "error"), default=defaults.log_level)
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -147,18 +153,19 @@ def main(arguments: list[str] | None = None) -> int:
         end_with_parent(options.exit_with_parent)
 
     def ready(port: int) -> None:
-        sys.stderr.write(f"tailorbird engine: {options.served_name} on http://{options.host}:{port}\n")
-        sys.stderr.flush()
+        log.info("the engine is ready", extra={"base": options.served_name, "url": f"http://{options.host}:{port}"})
 
     try:
         with server.listen(options.host, options.port) as listener:
             api = build(options)
             server.serve(api.app(), listener, options.port_file, ready)
     except (BaseModelError, OSError) as error:
-        sys.stderr.write(f"tailorbird engine: {error}\n")
+        log.error("the engine does not start: %s", error, extra={"base": options.served_name})
         return 1
     return 1 if api.engine.broken else 0
 
 
 if __name__ == "__main__":
+    logs.set_up(read_options().log_level)
+    logs.catch_the_rest()
     sys.exit(main())

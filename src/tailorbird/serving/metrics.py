@@ -26,6 +26,11 @@ class Metrics:
         self._structured = Counter(name("structured_requests"), "Requests for structured output", registry=to)
         sizes = (1, 2, 4, 8, 16, 32, 64, 128)
         self._batch = Histogram(name("batch_size"), "Sequences in a step", registry=to, buckets=sizes)
+        seconds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+        self._seconds = Histogram(
+            name("request_seconds"), "From a request to the end of its answer", ["path"], registry=to, buckets=seconds
+        )
+        self._answers = Counter(name("responses"), "Answers", ["path", "status"], registry=to)
         loaded = Gauge(name("adapters_loaded"), "Adapters in memory", registry=to)
         loaded.set_function(lambda: len(registry.loaded()))
         used = Gauge(name("kv_tokens"), "Positions whose keys and values are held", registry=to)
@@ -45,6 +50,11 @@ class Metrics:
     def count_structured(self) -> None:
         """Called on the event loop."""
         self._structured.inc()
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """Called on the event loop; `path` is one of the routes."""
+        self._seconds.labels(path).observe(seconds)
+        self._answers.labels(path, str(status)).inc()
 
     def render(self) -> bytes:
         """In Prometheus' text format."""

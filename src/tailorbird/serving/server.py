@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -29,6 +30,7 @@ from tailorbird.serving.adapters import LoadedAdapter, LoadRefused, Registry
 from tailorbird.serving.fields import BodyRefused
 from tailorbird.serving.forward import Forward
 from tailorbird.serving.metrics import Metrics
+from tailorbird.serving.observed import Observed
 from tailorbird.serving.scheduler import Engine
 from tailorbird.serving.structure import Compiler, Grammar, StructureRefused
 from tailorbird.serving.tickets import EngineStopped, Output, PromptScores, StructureBroken, Vectors
@@ -69,7 +71,9 @@ class Api:
             Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
         ]
         handlers: dict[Any, Any] = {BodyRefused: _refused, _Gone: _gone, _Stopped: _stopped}
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        paths = frozenset(route.path for route in routes)
+        observed = [Middleware(Observed, answered=self.metrics.answered, paths=paths)]
+        return Starlette(routes=routes, middleware=observed, exception_handlers=handlers, lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
@@ -337,7 +341,16 @@ def serve(app: Starlette, listener: socket.socket, port_file: Path | None, ready
             fresh.replace(port_file)
         ready(port)
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(_STOP_SECONDS))
+    # Without a configuration of its own uvicorn's lines go where the process's lines go.
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=int(_STOP_SECONDS),
+    )
     running = _Server(config, say_ready)
 
     def leave(*_: object) -> None:

@@ -1,51 +1,86 @@
-"""`python -m tailorbird.training plan.json`: runs the plan, tells its story in events.jsonl, and leaves cleanly.
+"""`python -m tailorbird.training plan.json ...`: runs plans, tells their story in events.jsonl, and leaves cleanly.
 
 Exit status 0 when the run is finished or was interrupted in good order (SIGTERM or SIGINT: the state is saved, the last
-event says which), 1 when it failed, 2 when the command line is wrong. A kill needs no status: start the command again.
+event says which), 1 when it failed, 2 when the command line is wrong, 3 when another process of a run in several is
+gone. A kill needs no status, and 3 is one: start the command again.
+
+With `--processes N`, or under torchrun, several processes share the work of one plan; signals are for the first one.
+Several plans are trained side by side; `--listen` takes more of them from a worker (protocol/together.py).
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
-import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from tailorbird.protocol import logs
 from tailorbird.protocol.parent import end_with_parent
-from tailorbird.protocol.training import EVENTS_FILE, Failed, TrainPlan, event_to_line
-from tailorbird.training import TrainingError
+from tailorbird.protocol.training import TrainPlan
+from tailorbird.training import PeerLost
+from tailorbird.training.failures import tell_failed
 
 log = logging.getLogger("tailorbird.training")
 
-EXIT_WITH_PARENT = "--exit-with-parent="
+PEER_LOST = 3
 
 
 def main(arguments: list[str]) -> int:
-    tied = [argument.removeprefix(EXIT_WITH_PARENT) for argument in arguments if argument.startswith(EXIT_WITH_PARENT)]
-    paths = [argument for argument in arguments if not argument.startswith("--")]
-    if len(paths) != 1 or len(arguments) != 1 + len(tied) or not all(pid.isdecimal() for pid in tied):
-        sys.stderr.write(f"usage: python -m tailorbird.training plan.json [{EXIT_WITH_PARENT}PID]\n")
-        return 2
-    for pid in tied:
-        end_with_parent(int(pid))
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    stop = _StopSignal()
-    plan_path = Path(paths[0])
-    run_folder = plan_path.parent
     try:
-        plan = TrainPlan.from_json(plan_path.read_text("utf-8"))
-        run_folder = Path(plan.run_folder)
-        from tailorbird.training.run import run  # seconds of imports: a signal that comes meanwhile is already heard
+        asked = _parsed(arguments)
+    except SystemExit as told:
+        return int(told.code or 0)
+    if asked.exit_with_parent is not None:
+        end_with_parent(asked.exit_with_parent)
+    stop = _StopSignal()
+    if len(asked.plans) == 1 and not asked.listen:
+        return _train(asked.plans[0], stop, asked.processes, asked.join)
+    from tailorbird.training.orders import train_together  # seconds of imports, as below
 
-        outcome = run(plan, stop_requested=stop.received)
-    except Exception as error:  # the trainer's outermost frame: whatever happened becomes the run's last event
-        failed = _failed(error)
-        log.error("failed (%s): %s\n%s", failed.code, failed.message, failed.detail)
-        _append_failed(run_folder, failed)
-        return 1
-    log.info("%s", outcome)
+    return train_together(asked.plans, stop_requested=stop.received, listens=asked.listen)
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tailorbird.training", allow_abbrev=False)
+    parser.add_argument("plans", nargs="*", type=Path, metavar="plan.json")
+    parser.add_argument("--listen", action="store_true", help="take more plans from a worker")
+    parser.add_argument("--exit-with-parent", type=int, metavar="PID", help="end when this process does")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="train one plan in so many processes")
+    parser.add_argument("--join", help=argparse.SUPPRESS)  # what the first of several processes tells the others
+    asked = parser.parse_args(arguments)
+    if not (asked.plans or asked.listen):
+        parser.error("name a plan")
+    if asked.processes < 1 or ((asked.processes > 1 or asked.join) and (len(asked.plans) != 1 or asked.listen)):
+        parser.error("several processes train one plan")
+    return asked
+
+
+def _train(plan_path: Path, stop: _StopSignal, processes: int, join: str | None) -> int:
+    run_folder = plan_path.parent
+    with ExitStack() as told:
+        try:
+            plan = TrainPlan.from_json(plan_path.read_text("utf-8"))
+            told.enter_context(logs.belonging(job=plan.job_id))
+            run_folder = Path(plan.run_folder)
+            from tailorbird.training.ranks import gathered  # seconds of imports: an early signal is already heard
+            from tailorbird.training.run import assist, run
+
+            ranks = told.enter_context(gathered(plan_path, run_folder, processes, join))
+            if not ranks.first:
+                assist(plan, ranks)
+                return 0
+            outcome = run(plan, stop_requested=stop.received, ranks=ranks)
+        except PeerLost as error:  # no fault of the run's: whoever started it starts it again
+            log.error("another process of the run is gone: %s", error)
+            return PEER_LOST
+        except Exception as error:  # the trainer's outermost frame: whatever happened becomes the run's last event
+            tell_failed(run_folder, error)
+            return 1
+        log.info("left", extra={"outcome": outcome})
     return 0
 
 
@@ -64,30 +99,7 @@ class _StopSignal:
         return self._heard
 
 
-def _failed(error: Exception) -> Failed:
-    detail = "".join(traceback.format_exception(error))
-    if isinstance(error, TrainingError):
-        return Failed(error.code, error.message, detail)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return Failed(
-            "out_of_memory", "Training ran out of memory. Shorter examples or a smaller batch need less.", detail
-        )
-    return Failed("internal_error", "Training stopped because of an internal error.", detail)
-
-
-def _append_failed(run_folder: Path, failed: Failed) -> None:
-    path = run_folder / EVENTS_FILE
-    if not run_folder.is_dir():
-        return
-    with path.open("a+b") as file:
-        # A killed predecessor may have left half a line; on a line of its own this event can still be read.
-        file.seek(0, 2)
-        if file.tell() > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(event_to_line(failed).encode("utf-8") + b"\n")
-
-
 if __name__ == "__main__":
+    logs.set_up("info")
+    logs.catch_the_rest()
     sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -47,6 +48,11 @@ class Sample(Protocol):
         """Tokens it is charged with: all given ones, not only the trained."""
         ...
 
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The tokens by which it is told what it has in common with others."""
+        ...
+
 
 SampleT = TypeVar("SampleT", bound=Sample)
 
@@ -68,6 +74,10 @@ class Example:
     @property
     def token_count(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        return self.token_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +102,27 @@ class Pair:
         return self.preferred.token_count + self.non_preferred.token_count
 
     @property
+    def beginning(self) -> tuple[int, ...]:
+        return self.preferred.token_ids
+
+    @property
     def sides(self) -> tuple[Example, Example]:
         return self.preferred, self.non_preferred
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Examples side by side, padded on the right: a causal model never looks there, so no attention mask is needed.
+    """Examples below each other, padded on the right: a causal model never looks there, so no attention mask is needed.
 
-    `rows` and `columns` address the K hidden states that predict the K `targets`.
+    Packed, they stand behind each other in one row, `documents` are their lengths and `position_ids` begin anew with
+    each. `rows` and `columns` address the K hidden states that predict the K `targets`; these belong to the examples
+    `owners`.
     """
 
     input_ids: Tensor  # [B, T] int64
+    position_ids: Tensor | None  # [1, T] int64
+    documents: tuple[int, ...]
+    owners: Tensor  # [K] int64
     rows: Tensor  # [K] int64
     columns: Tensor  # [K] int64
     targets: Tensor  # [K] int64
@@ -131,6 +150,8 @@ class RunData(Generic[SampleT]):
             raise TrainingError(
                 "template_changed", "The base model's chat template has changed since the job was created."
             )
+        if plan.patience and not plan.validation_file:
+            raise TrainingError("invalid_plan", "Patience needs a validation file to compare losses on.")
         training = read(plan.training_file, renderer, plan.max_tokens, "training file")
         validation: list[SampleT] = []
         if plan.validation_file:
@@ -261,20 +282,47 @@ def micro_batches(samples: Iterable[SampleT], *, token_limit: int) -> list[list[
     return groups[::-1]
 
 
-def collate(examples: Sequence[Example], device: torch.device) -> MicroBatch:
+def packs(samples: Iterable[SampleT], *, token_limit: int) -> list[list[SampleT]]:
+    """Groups of at most `token_limit` given tokens, unless a single sample has more; as few as first fit finds."""
+    groups: list[list[SampleT]] = []
+    room: list[int] = []
+    for sample in sorted(samples, key=lambda sample: (-sample.token_count, sample.line)):
+        place = next((i for i, left in enumerate(room) if left >= sample.token_count), None)
+        if place is None:
+            place = len(groups)
+            groups.append([])
+            room.append(token_limit)
+        groups[place].append(sample)
+        room[place] -= sample.token_count
+    return groups
+
+
+def collate(examples: Sequence[Example], device: torch.device, *, packed: bool = False) -> MicroBatch:
     """One group as tensors; the padding token is 0, which token it is cannot matter."""
-    longest = max(example.length for example in examples)
-    input_ids = np.zeros((len(examples), longest), dtype=np.int64)
-    for row, example in enumerate(examples):
-        input_ids[row, : example.length] = example.token_ids[: example.length]
+    lengths = [example.length for example in examples]
+    starts = [0, *accumulate(lengths)][:-1] if packed else [0] * len(examples)
+    input_ids = np.zeros((1, sum(lengths)) if packed else (len(examples), max(lengths)), dtype=np.int64)
+    positions = np.zeros_like(input_ids) if packed else None
+    for i, (example, start, length) in enumerate(zip(examples, starts, lengths, strict=True)):
+        row = 0 if packed else i
+        input_ids[row, start : start + length] = example.token_ids[:length]
+        if positions is not None:
+            positions[0, start : start + length] = range(length)
+    owners = [i for i, example in enumerate(examples) for _ in example.positions]
 
     def on_device(values: list[int] | list[float], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=device)
 
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids).to(device),
-        rows=on_device([row for row, example in enumerate(examples) for _ in example.positions], torch.int64),
-        columns=on_device([i - 1 for example in examples for i in example.positions], torch.int64),
+        position_ids=None if positions is None else torch.from_numpy(positions).to(device),
+        documents=tuple(lengths) if packed else (),
+        owners=on_device(owners, torch.int64),
+        rows=on_device([0] * len(owners) if packed else owners, torch.int64),
+        columns=on_device(
+            [start + i - 1 for example, start in zip(examples, starts, strict=True) for i in example.positions],
+            torch.int64,
+        ),
         targets=on_device([example.token_ids[i] for example in examples for i in example.positions], torch.int64),
         weights=on_device([weight for example in examples for weight in example.weights], torch.float32),
     )

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import pickle
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from tailorbird.protocol.training import (
     event_to_line,
 )
 from tailorbird.training import TrainingError
+from tailorbird.training.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ _FREE_FIELDS = {
     "threads",
     "save_every",
     "micro_batch_tokens",
+    "patience",
 }
 
 
@@ -60,7 +61,7 @@ class EventLog:
     """The run's events.jsonl, locked for one process. A line that a killed one left torn is cut off on opening."""
 
     @classmethod
-    def open(cls, run_folder: Path, give_up: Callable[[], bool]) -> EventLog | None:
+    def open(cls, run_folder: Path, give_up: Callable[[], bool]) -> Turns[EventLog | None]:
         """Waits while another process trains in this folder, orphaned by a dead worker; None when told to give up."""
         file = (run_folder / EVENTS_FILE).open("a+b")
         waiting = False
@@ -74,7 +75,7 @@ class EventLog:
                 if not waiting:
                     log.info("waiting for another process that trains in %s", run_folder)
                     waiting = True
-                time.sleep(_LOCK_POLL_SECONDS)
+                yield _LOCK_POLL_SECONDS
             else:
                 return cls(file)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailorbird.training.batches import Example, MicroBatch, collate, micro_batches
+from tailorbird.training.batches import Example, MicroBatch, collate, micro_batches, packs
+from tailorbird.training.packing import documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,8 +44,13 @@ def target_logits(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
     The hidden states are thinned out on their way into the output head, inside the model's own forward: whatever an
     architecture does to its logits afterwards (scaling, soft-capping) is done by its own code.
     """
-    with _only(cast(nn.Module, model.get_output_embeddings()), batch.rows, batch.columns):
-        logits = cast(Any, model)(input_ids=batch.input_ids, use_cache=False).logits  # [1, K, V]
+    with ExitStack() as around:
+        around.enter_context(_only(cast(nn.Module, model.get_output_embeddings()), batch.rows, batch.columns))
+        more: dict[str, Any] = {}
+        if batch.documents:
+            around.enter_context(documents(model, batch.documents))
+            more["position_ids"] = batch.position_ids
+        logits = cast(Any, model)(input_ids=batch.input_ids, use_cache=False, **more).logits  # [1, K, V]
     return logits[0]
 
 
@@ -60,14 +66,16 @@ def _only(head: nn.Module, rows: Tensor, columns: Tensor) -> Generator[None]:
         handle.remove()
 
 
-def accumulate_gradients(model: PreTrainedModel, examples: Sequence[Example], *, token_limit: int) -> Score:
+def accumulate_gradients(
+    model: PreTrainedModel, examples: Sequence[Example], *, token_limit: int, packed: bool = False
+) -> Score:
     """Adds the gradient of the batch's mean loss to the trained parameters and returns the batch's score.
 
     The mean is over the trained tokens of all `examples`, so how they are grouped does not change the gradient.
     """
     total_weight = sum(weight for example in examples for weight in example.weights)
     score = Score()
-    for batch in _collated(model, examples, token_limit):
+    for batch in _collated(model, examples, token_limit, packed=packed):
         nll, part = _score(target_logits(model, batch), batch)
         (nll / total_weight).backward()
         score += part
@@ -75,10 +83,10 @@ def accumulate_gradients(model: PreTrainedModel, examples: Sequence[Example], *,
 
 
 @torch.no_grad()
-def evaluate(model: PreTrainedModel, examples: Iterable[Example], *, token_limit: int) -> Score:
+def evaluate(model: PreTrainedModel, examples: Iterable[Example], *, token_limit: int, packed: bool = False) -> Score:
     """The score of `examples` with no gradient."""
     score = Score()
-    for batch in _collated(model, examples, token_limit):
+    for batch in _collated(model, examples, token_limit, packed=packed):
         score += _score(target_logits(model, batch), batch)[1]
     return score
 
@@ -91,9 +99,11 @@ def example_logprobs(model: PreTrainedModel, example: Example) -> list[float]:
     return logprobs.gather(1, batch.targets.unsqueeze(1)).squeeze(1).tolist()
 
 
-def _collated(model: PreTrainedModel, examples: Iterable[Example], token_limit: int) -> Generator[MicroBatch]:
-    for group in micro_batches(examples, token_limit=token_limit):
-        yield collate(group, model.device)
+def _collated(
+    model: PreTrainedModel, examples: Iterable[Example], token_limit: int, *, packed: bool
+) -> Generator[MicroBatch]:
+    for group in (packs if packed else micro_batches)(examples, token_limit=token_limit):
+        yield collate(group, model.device, packed=packed)
 
 
 def _score(logits: Tensor, batch: MicroBatch) -> tuple[Tensor, Score]:

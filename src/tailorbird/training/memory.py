@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from tailorbird.training.decoder.family import Decoder
 from tailorbird.training.decoder.passes import held_tokens
 from tailorbird.training.decoder.tree import Forest
+
+T = TypeVar("T")
 
 _USABLE = 0.9  # of what is free: the allocator does not give every byte back
 _LEAST_LIMIT = 128
@@ -50,6 +55,23 @@ def plan_memory(
     while not chosen.fits and chosen.limit > _LEAST_LIMIT:
         chosen = plan(chosen.limit // 2, recompute=False)
     return chosen if chosen.fits else plan(chosen.limit, recompute=True)
+
+
+def until_it_fits(compute: Callable[[], T], tighten: Callable[[], bool]) -> T:
+    """What `compute` gives. When memory runs out it starts over, after `tighten` has made it need less; where that
+    answers False, as nothing is left to save, the error goes on."""
+    while True:
+        try:
+            return compute()
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or not tighten():
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:

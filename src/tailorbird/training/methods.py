@@ -5,27 +5,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic
+from typing import Generic, Protocol
 
 from tailorbird.protocol.training import TrainPlan
 from tailorbird.training.batches import Example, Pair, RunData, SampleT, epoch_order, load_examples, load_pairs
-from tailorbird.training.losses import Score, accumulate_gradients, evaluate
-from tailorbird.training.preferences import (
-    PreferenceScore,
-    accumulate_pair_gradients,
-    evaluate_pairs,
-    pair_logprobs,
-    with_references,
-)
-from tailorbird.training.shared import Shared
+from tailorbird.training.losses import Score
+from tailorbird.training.preferences import PreferenceScore, with_references
+from tailorbird.training.turns import Stopwatch, Turns
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-    Trained = PreTrainedModel | Shared
-    """A model with its adapter: the stock one, or one whose batches are computed as prefix trees."""
+class Trained(Protocol):
+    """A model with its adapter, and one way to compute its batches: as prefix trees, or through its own code.
+
+    `accumulate` and `accumulate_pairs` set the trained parameters' gradients to those of the mean loss.
+    """
+
+    def accumulate(self, examples: Sequence[Example]) -> Score: ...
+
+    def evaluate(self, examples: Sequence[Example]) -> Score: ...
+
+    def accumulate_pairs(self, pairs: Sequence[Pair], *, beta: float) -> PreferenceScore: ...
+
+    def evaluate_pairs(self, pairs: Sequence[Pair], *, beta: float) -> PreferenceScore: ...
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+        """The summed log-probabilities of each pair's preferred and other output, in nats."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,14 @@ class Method(ABC, Generic[SampleT]):
         self.data = data
 
     @abstractmethod
-    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
+    def prepare(
+        self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool], watch: Stopwatch
+    ) -> Turns[bool]:
         """What must be known of `model` as the run starts, before a saved state goes in; False when told to stop."""
 
     @abstractmethod
     def _accumulate_gradients(self, model: Trained, samples: Sequence[SampleT]) -> Figures:
-        """Adds the gradient of the mean loss over one optimizer batch to the trained parameters."""
+        """Sets the trained parameters' gradients to those of the mean loss over one optimizer batch."""
 
     @abstractmethod
     def _probe(self, sample: SampleT) -> Example:
@@ -65,7 +73,7 @@ class Method(ABC, Generic[SampleT]):
     def _evaluate(self, model: Trained, samples: Sequence[SampleT]) -> Figures: ...
 
     def train(self, model: Trained, step: int) -> Figures:
-        """Adds the gradient of the mean loss over the batch of `step` to the trained parameters."""
+        """Sets the trained parameters' gradients to those of the mean loss over the batch of `step`."""
         return self._accumulate_gradients(model, self.data.batch(step))
 
     def batches(self, token_limit: int) -> Iterator[list[Example]]:
@@ -95,13 +103,14 @@ class Method(ABC, Generic[SampleT]):
 class Supervised(Method[Example]):
     """Learns to write the assistant's turns."""
 
-    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
+    def prepare(
+        self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool], watch: Stopwatch
+    ) -> Turns[bool]:
+        yield from ()
         return True
 
     def _accumulate_gradients(self, model: Trained, samples: Sequence[Example]) -> Figures:
-        if isinstance(model, Shared):
-            return _figures(model.accumulate(samples))
-        return _figures(accumulate_gradients(model, samples, token_limit=self.plan.micro_batch_tokens))
+        return _figures(model.accumulate(samples))
 
     def _probe(self, sample: Example) -> Example:
         return sample
@@ -110,22 +119,22 @@ class Supervised(Method[Example]):
         return list(samples)
 
     def _evaluate(self, model: Trained, samples: Sequence[Example]) -> Figures:
-        if isinstance(model, Shared):
-            return _figures(model.evaluate(samples))
-        return _figures(evaluate(model, samples, token_limit=self.plan.micro_batch_tokens))
+        return _figures(model.evaluate(samples))
 
 
 class Preference(Method[Pair]):
     """Learns which of two outputs is better than it thought before: `prepare` comes first."""
 
-    def prepare(self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool]) -> bool:
-        limit = self.plan.micro_batch_tokens
-        pairs = with_references(
-            model.logprobs if isinstance(model, Shared) else partial(pair_logprobs, model, token_limit=limit),
+    def prepare(
+        self, model: Trained, fingerprint: str, stop_requested: Callable[[], bool], watch: Stopwatch
+    ) -> Turns[bool]:
+        pairs = yield from with_references(
+            model.logprobs,
             [*self.data.training, *self.data.validation],
             Path(self.plan.run_folder),
             fingerprint,
             stop_requested=stop_requested,
+            watch=watch,
         )
         if pairs is None:
             return False
@@ -134,10 +143,7 @@ class Preference(Method[Pair]):
         return True
 
     def _accumulate_gradients(self, model: Trained, samples: Sequence[Pair]) -> Figures:
-        if isinstance(model, Shared):
-            return _pair_figures(model.accumulate_pairs(samples, beta=self.plan.beta))
-        limit = self.plan.micro_batch_tokens
-        return _pair_figures(accumulate_pair_gradients(model, samples, beta=self.plan.beta, token_limit=limit))
+        return _pair_figures(model.accumulate_pairs(samples, beta=self.plan.beta))
 
     def _probe(self, sample: Pair) -> Example:
         return sample.preferred
@@ -146,10 +152,7 @@ class Preference(Method[Pair]):
         return [side for pair in samples for side in pair.sides]
 
     def _evaluate(self, model: Trained, samples: Sequence[Pair]) -> Figures:
-        if isinstance(model, Shared):
-            return _pair_figures(model.evaluate_pairs(samples, beta=self.plan.beta))
-        limit = self.plan.micro_batch_tokens
-        return _pair_figures(evaluate_pairs(model, samples, beta=self.plan.beta, token_limit=limit))
+        return _pair_figures(model.evaluate_pairs(samples, beta=self.plan.beta))
 
 
 def load_method(plan: TrainPlan) -> Supervised | Preference:

@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailorbird.protocol.training import STATE_FOLDER
-from tailorbird.training.batches import MicroBatch, Pair, collate, micro_batches
+from tailorbird.training.batches import MicroBatch, Pair, collate, micro_batches, packs
 from tailorbird.training.checkpoints import replace_file
 from tailorbird.training.losses import target_logits
+from tailorbird.training.turns import Stopwatch, Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,23 +62,25 @@ class PreferenceScore:
 
 
 def accumulate_pair_gradients(
-    model: PreTrainedModel, pairs: Sequence[Pair], *, beta: float, token_limit: int
+    model: PreTrainedModel, pairs: Sequence[Pair], *, beta: float, token_limit: int, packed: bool = False
 ) -> PreferenceScore:
     """Adds the gradient of the batch's mean loss to the trained parameters and returns the batch's score."""
     score = PreferenceScore()
-    for group in micro_batches(pairs, token_limit=token_limit):
-        losses, part = _score(model, group, beta)
+    for group in (packs if packed else micro_batches)(pairs, token_limit=token_limit):
+        losses, part = _score(model, group, beta, packed=packed)
         cast(Any, losses / len(pairs)).backward()
         score += part
     return score
 
 
 @torch.no_grad()
-def evaluate_pairs(model: PreTrainedModel, pairs: Sequence[Pair], *, beta: float, token_limit: int) -> PreferenceScore:
+def evaluate_pairs(
+    model: PreTrainedModel, pairs: Sequence[Pair], *, beta: float, token_limit: int, packed: bool = False
+) -> PreferenceScore:
     """The score of `pairs` with no gradient."""
     score = PreferenceScore()
-    for group in micro_batches(pairs, token_limit=token_limit):
-        score += _score(model, group, beta)[1]
+    for group in (packs if packed else micro_batches)(pairs, token_limit=token_limit):
+        score += _score(model, group, beta, packed=packed)[1]
     return score
 
 
@@ -88,7 +91,8 @@ def with_references(
     fingerprint: str,
     *,
     stop_requested: Callable[[], bool],
-) -> list[Pair] | None:
+    watch: Stopwatch,
+) -> Turns[list[Pair] | None]:
     """The pairs with their reference, read from the run folder as far as it is there; None when told to stop before.
 
     `logprobs` computes them for some pairs, with the model as the run starts. What was computed is kept: a stopped or
@@ -108,36 +112,42 @@ def with_references(
         if time.monotonic() - saved_at > _SAVE_EVERY_SECONDS:
             _save(path, fingerprint, found)
             saved_at = time.monotonic()
+        yield from watch.turn()
     _save(path, fingerprint, found)
     return [replace(pair, reference=reference) for pair, reference in zip(pairs, found, strict=True)]
 
 
 @torch.no_grad()
-def pair_logprobs(model: PreTrainedModel, pairs: Sequence[Pair], *, token_limit: int) -> list[tuple[float, float]]:
+def pair_logprobs(
+    model: PreTrainedModel, pairs: Sequence[Pair], *, token_limit: int, packed: bool = False
+) -> list[tuple[float, float]]:
     """The summed log-probabilities of each pair's preferred and other output, in nats."""
     values: dict[int, tuple[float, float]] = {}  # by identity: the lines of two files have the same numbers
-    for group in micro_batches(pairs, token_limit=token_limit):
-        batch = _collate_pairs(group, model.device)
-        preferred, non_preferred = _summed(_token_logprobs(target_logits(model, batch), batch), batch)
+    for group in (packs if packed else micro_batches)(pairs, token_limit=token_limit):
+        batch = _collate_pairs(group, model.device, packed=packed)
+        logprobs = _token_logprobs(target_logits(model, batch), batch)
+        preferred, non_preferred = _summed(logprobs, batch, len(group))
         sums = cast(list[tuple[float, float]], zip(preferred.tolist(), non_preferred.tolist(), strict=True))
         values |= {id(pair): both for pair, both in zip(group, sums, strict=True)}
     return [values[id(pair)] for pair in pairs]
 
 
-def _collate_pairs(pairs: Sequence[Pair], device: torch.device) -> MicroBatch:
-    """Row 2i is the preferred side of pair i, row 2i + 1 the other."""
-    return collate([side for pair in pairs for side in pair.sides], device)
+def _collate_pairs(pairs: Sequence[Pair], device: torch.device, *, packed: bool) -> MicroBatch:
+    """Example 2i is the preferred side of pair i, example 2i + 1 the other."""
+    return collate([side for pair in pairs for side in pair.sides], device, packed=packed)
 
 
-def _score(model: PreTrainedModel, pairs: Sequence[Pair], beta: float) -> tuple[Tensor, PreferenceScore]:
+def _score(
+    model: PreTrainedModel, pairs: Sequence[Pair], beta: float, *, packed: bool
+) -> tuple[Tensor, PreferenceScore]:
     """The sum of the pairs' losses as a scalar to differentiate, and the figures as numbers."""
-    batch = _collate_pairs(pairs, model.device)
+    batch = _collate_pairs(pairs, model.device, packed=packed)
     logits = target_logits(model, batch)
-    logprobs = torch.stack(_summed(_token_logprobs(logits, batch), batch), dim=1)  # [P, 2]
+    logprobs = torch.stack(_summed(_token_logprobs(logits, batch), batch, len(pairs)), dim=1)  # [P, 2]
     rewards = beta * (logprobs - logprobs.new_tensor([pair.reference for pair in pairs]))
     margins = rewards[:, 0] - rewards[:, 1]  # [P]
     losses = -functional.logsigmoid(margins).sum()
-    of_preferred = batch.weights * (batch.rows % 2 == 0)
+    of_preferred = batch.weights * (batch.owners % 2 == 0)
     correct = ((logits.detach().argmax(-1) == batch.targets) * of_preferred).sum()
     score = PreferenceScore(
         losses.item(),
@@ -156,10 +166,10 @@ def _token_logprobs(logits: Tensor, batch: MicroBatch) -> Tensor:
     return -functional.cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights
 
 
-def _summed(logprobs: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+def _summed(logprobs: Tensor, batch: MicroBatch, pairs: int) -> tuple[Tensor, Tensor]:
     """The sums over the preferred and over the non-preferred output of each pair, two tensors [P]."""
-    sums = torch.zeros(batch.input_ids.shape[0], dtype=logprobs.dtype, device=logprobs.device)
-    sums = sums.index_add(0, batch.rows, logprobs)
+    sums = torch.zeros(2 * pairs, dtype=logprobs.dtype, device=logprobs.device)
+    sums = sums.index_add(0, batch.owners, logprobs)
     return sums[0::2], sums[1::2]
 
 

@@ -6,8 +6,7 @@ import dataclasses
 import logging
 import math
 import resource
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -42,7 +41,11 @@ from tailorbird.training.checkpoints import (
 )
 from tailorbird.training.losses import example_logprobs
 from tailorbird.training.methods import Figures, Method, load_method
-from tailorbird.training.trainee import Trainee
+from tailorbird.training.ranks import ALONE, Ranks
+from tailorbird.training.split import dismiss, serve
+from tailorbird.training.stopping import best_epoch
+from tailorbird.training.trainee import LoadModel, Trainee, load_model
+from tailorbird.training.turns import Stopwatch, Turns, to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +53,42 @@ _LOG_EVERY = 10  # steps
 _MEASURED_TOKENS = 1_000_000  # of the first batches, by which the memory of all is estimated
 
 
-def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) -> Finished | Interrupted:
+def run(
+    plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False, ranks: Ranks = ALONE
+) -> Finished | Interrupted:
     """Trains from wherever the run folder stands to the end, or to the first step after `stop_requested` turns true.
 
     Safe to call again at any time: a finished run only returns its last event. Raises TrainingError when the run
     cannot go on; writing the Failed event is the caller's part.
     """
-    began = time.monotonic()
+    with torch_settings(plan):
+        outcome = to_the_end(run_in_turns(plan, stop_requested=stop_requested, ranks=ranks))
+    dismiss(ranks)
+    return outcome
+
+
+def assist(plan: TrainPlan, ranks: Ranks) -> None:
+    """The part of every process but the first: computes what that one hands out, and writes nothing."""
+    with torch_settings(plan):
+        trainee = Trainee.build(plan, ranks=ranks)
+        serve(trainee.own, trainee.parameters, ranks)
+
+
+def run_in_turns(
+    plan: TrainPlan, *, stop_requested: Callable[[], bool], load: LoadModel = load_model, ranks: Ranks = ALONE
+) -> Turns[Finished | Interrupted]:
+    """`run`, step by step, for a caller who keeps torch's settings. `load` gives the base, maybe with others on it."""
     folder = Path(plan.run_folder)
-    log_of_run = EventLog.open(folder, give_up=stop_requested)
+    log_of_run = yield from EventLog.open(folder, give_up=stop_requested)
     if log_of_run is None:
         return Interrupted(0)
-    with closing(log_of_run) as events, _torch_settings(plan):
+    watch = Stopwatch()
+    with closing(log_of_run) as events:
         if events.finished:
             return events.finished
         method = load_method(plan)
         data = method.data
-        trainee = Trainee.build(plan)
+        trainee = Trainee.build(plan, load, ranks)
         fingerprint = plan_fingerprint(plan, data.epoch_tokens)
         point = load_resume_point(folder, fingerprint)
         if point and not events.covers(point.step):
@@ -75,9 +97,7 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
 
         def save(step: int) -> None:
             events.sync()
-            save_resume_point(
-                folder, trainee.resume_point(step, seconds_before + time.monotonic() - began), fingerprint
-            )
+            save_resume_point(folder, trainee.resume_point(step, seconds_before + watch.seconds), fingerprint)
 
         def save_checkpoint(event: Step, *, epoch_end: bool) -> None:
             if not events.has_checkpoint(event.step):
@@ -94,17 +114,23 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
             return interrupted
 
         events.append(_started(method, trainee, done))
-        if not method.prepare(trainee.trained, fingerprint, stop_requested):
+        prepared = yield from method.prepare(trainee.trained, fingerprint, stop_requested, watch)
+        if not prepared:
             interrupted = Interrupted(done)  # the saved state, if there is one, is not in the model yet
             events.append(interrupted)
             return interrupted
         if point:
             trainee.restore(point)
         with closing(Results(folder, events.steps, result_columns(plan.method))) as results:
+            told = watch.seconds
             for step in range(done + 1, data.total_steps + 1):
+                if _worn_out(plan, events.steps, step - 1):
+                    break
+                yield from watch.turn()
                 if stop_requested():
                     return interrupt(step - 1)
                 event = _step(plan, method, trainee, step)
+                event, told = dataclasses.replace(event, seconds=round(watch.seconds - told, 6)), watch.seconds
                 if events.append(event):
                     results.append(event)
                 _report(event)
@@ -113,13 +139,16 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
                     save_checkpoint(event, epoch_end=True)
                 if ends_epoch or step % plan.save_every == 0:
                     save(step)
+        steps, final_step = data.total_steps, None
+        if plan.patience:
+            steps, final_step = _take_best(plan, trainee, events.steps)
         adapter = folder / ADAPTER_FOLDER
         trainee.save_adapter(adapter)
         replace_file(folder / PROBES_FILE, _probes(method, trainee, adapter).encode("ascii"))
         finished = Finished(
-            steps=data.total_steps,
-            trained_tokens=data.epoch_tokens * plan.n_epochs,
-            train_seconds=round(seconds_before + time.monotonic() - began, 3),
+            steps=steps,
+            trained_tokens=data.epoch_tokens * data.epoch(steps),
+            train_seconds=round(seconds_before + watch.seconds, 3),
             adapter_path=str(adapter),
             results_path=str(results.path),
             probes_path=str(folder / PROBES_FILE),
@@ -127,6 +156,7 @@ def run(plan: TrainPlan, *, stop_requested: Callable[[], bool] = lambda: False) 
                 "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
                 **trainee.notes(),
             },
+            final_step=final_step,
         )
         events.append(finished)
         events.sync()
@@ -157,15 +187,33 @@ def _started(method: Method[Any], trainee: Trainee, resumed_step: int) -> Starte
         epoch_tokens=data.epoch_tokens,
         trained_parameters=sum(parameter.numel() for parameter in trainee.parameters),
         resumed_step=resumed_step,
-        notes=trainee.plan_memory(method.batches(_MEASURED_TOKENS)),
+        notes=trainee.cut(method.batches(_MEASURED_TOKENS)),
+        precision=method.plan.dtype,
+        computed_as=trainee.computed_as,
+        remarks=trainee.remarks,
     )
+
+
+def _worn_out(plan: TrainPlan, steps: Iterable[Step], done: int) -> bool:
+    """Whether the plan's patience has ended with step `done`."""
+    best = best_epoch(steps, done) if plan.patience else None
+    return best is not None and best.since >= plan.patience
+
+
+def _take_best(plan: TrainPlan, trainee: Trainee, steps: Sequence[Step]) -> tuple[int, int]:
+    """Puts the adapter of the best epoch into the model; the last step taken, and the step of that epoch."""
+    last = max(step.step for step in steps)
+    best = best_epoch(steps, last)
+    assert best is not None  # a validation file is asked for with the patience, and an epoch has ended
+    folder = Path(plan.run_folder) / CHECKPOINT_FOLDER / f"step-{best.step}"
+    load_adapter_state(trainee.model, load_adapter(folder).tensors)
+    return last, best.step
 
 
 def _step(plan: TrainPlan, method: Method[Any], trainee: Trainee, step: int) -> Step:
     """One optimizer step on one batch, and the validation that belongs to it."""
     data = method.data
     rate = learning_rate(plan, step, data.total_steps)
-    trainee.optimizer.zero_grad(set_to_none=True)
     train = method.train(trainee.trained, step)
     limit = plan.max_grad_norm if plan.max_grad_norm > 0 else math.inf
     norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, limit, foreach=True)
@@ -179,6 +227,7 @@ def _step(plan: TrainPlan, method: Method[Any], trainee: Trainee, step: int) -> 
     for group in trainee.optimizer.param_groups:
         group["lr"] = rate
     trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)  # a run that waits for its turn holds no gradient
 
     valid = method.validate(trainee.trained, step)
     ends_epoch = step % data.steps_per_epoch == 0
@@ -218,7 +267,7 @@ def _probes(method: Method[Any], trainee: Trainee, adapter: Path) -> str:
 
 
 @contextmanager
-def _torch_settings(plan: TrainPlan) -> Generator[None]:
+def torch_settings(plan: TrainPlan) -> Generator[None]:
     """Threads, seed and deterministic kernels for the run; the caller's settings come back afterwards."""
     memory = cast(Any, torch.utils.deterministic)
     deterministic, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory

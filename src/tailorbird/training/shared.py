@@ -17,6 +17,7 @@ from tailorbird.training.decoder.family import Decoder
 from tailorbird.training.decoder.passes import Predictions, Sweep
 from tailorbird.training.decoder.tree import Forest, grow
 from tailorbird.training.losses import Score
+from tailorbird.training.memory import until_it_fits
 from tailorbird.training.preferences import PreferenceScore
 from tailorbird.training.throughput import Work
 
@@ -111,26 +112,22 @@ class Shared:
             yield from self._groups(half)
 
     def _sturdy(self, compute: Callable[[], ScoreT]) -> ScoreT:
-        while True:
-            try:
-                return compute()
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or (self.limit <= _LEAST_LIMIT and self.recompute):
-                    raise
-            self._tighten()
+        return until_it_fits(compute, self._tighten)
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def _tighten(self) -> None:
+    def _tighten(self) -> bool:
         if self.limit > _LEAST_LIMIT:
             self.limit //= 2
+        elif self.recompute:
+            return False
         else:
             self.recompute = True
+        self.work.cuts += 1
         log.warning("out of memory: going on with passes of %d tokens, recompute=%s", self.limit, self.recompute)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        return True
 
     def _count(self, forest: Forest, examples: int, began: float) -> None:
         work = self.work
@@ -202,7 +199,3 @@ def _pair_score(pairs: Sequence[Pair], forest: Forest, known: Predictions, beta:
         correct=float((correct * preferred).sum()),
         weight=float(preferred.sum()),
     )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from tailorbird.domain.access import Account
-from tailorbird.domain.pricing import Budget, Charge, Hosting, Meter, Period, Work
+from tailorbird.domain.jobs import EventKind, EventLevel, Hyperparameters, Job, JobEvent, JobStatus, Stage
+from tailorbird.domain.pricing import Budget, Calibration, Charge, Hosting, Meter, Period, Work
 from tailorbird.infra.store import SqlStore
 from tailorbird.service.ports import Total
 
@@ -161,3 +162,31 @@ def test_a_budget_is_replaced_and_each_mark_is_told_once_in_a_period(store: SqlS
         assert tx.budgets.get("a") == replace(BUDGET, amount=Decimal("1.00"))
         assert tx.budgets.delete("a")
         assert not tx.budgets.delete("a")
+
+
+def test_a_job_s_event_is_found_by_its_key(store: SqlStore) -> None:
+    job = Job("ftjob-1", "a", JobStatus.QUEUED, Stage.TRAIN, "m", "b", "file", 1, Hyperparameters(), NOON, NOON)
+    told = JobEvent("e1", job.id, "validating", EventKind.VALIDATING, EventLevel.INFO, NOON)
+    with store.begin() as tx:
+        tx.jobs.add(job)
+        tx.jobs.append_event(told)
+    with store.begin() as tx:
+        assert tx.jobs.find_event(job.id, "validating") == told
+        assert tx.jobs.find_event(job.id, "started") is None
+
+
+def test_a_calibration_is_asked_for_once_and_taken_by_one_worker_until_it_is_stale(store: SqlStore) -> None:
+    with store.begin() as tx:
+        assert tx.calibrations.take(NOON, NOON - HOUR, ["weaver"]) is None
+        tx.calibrations.ask("weaver")
+        assert tx.calibrations.take(NOON, NOON - HOUR, ["another"]) is None
+        assert tx.calibrations.take(NOON, NOON - HOUR, ["weaver"]) == Calibration("weaver")
+        tx.calibrations.ask("weaver")
+        assert tx.calibrations.get("weaver") == Calibration("weaver", taken_at=NOON)
+        assert tx.calibrations.take(NOON + HOUR, NOON, ["weaver"]) is None
+        assert tx.calibrations.take(NOON + HOUR, NOON + HOUR / 2, ["weaver"]) is not None
+        measured = Calibration("weaver", NOON, NOON, "here", 0.5, 0.25, 4.0)
+        tx.calibrations.put(measured)
+        assert tx.calibrations.take(NOON + 9 * HOUR, NOON + 8 * HOUR, ["weaver"]) is None
+    with store.begin() as tx:
+        assert tx.calibrations.get("weaver") == measured

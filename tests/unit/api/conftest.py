@@ -59,6 +59,7 @@ from tailorbird.service.inference import Inference
 from tailorbird.service.jobs import Jobs
 from tailorbird.service.models import Catalogue, Models, load_catalogue
 from tailorbird.service.ports import AdapterUnknown, EngineDown, ModeratorDown
+from tailorbird.service.previews import Previews
 from tailorbird.service.prompts import Prompts
 from tailorbird.service.rates import Rates
 from tailorbird.service.sharing import Sharing
@@ -69,6 +70,7 @@ from tailorbird.service.usage.estimates import Estimator
 from tailorbird.service.usage.hosting import HostingMeter
 from tailorbird.service.usage.prices import load_prices
 from tailorbird.service.usage.reports import Reports
+from tailorbird.service.usage.tariff import Tariff
 from tailorbird.service.usage.tokens import TokenMeter
 
 PRICES = Path(__file__).parents[3] / "src" / "tailorbird" / "prices.toml"
@@ -284,6 +286,7 @@ def build_services(
         budgets=Budgets(store, prices, clock),
         estimator=Estimator(store, blobs, catalogue, jobs.draft, prices),
         reports=Reports(store, prices),
+        tariff=Tariff(catalogue, prices),
         deployments=deployments,
         charge_seconds=0.05,
     )
@@ -302,6 +305,7 @@ def build_services(
         audit=Audit(store),
         files=files,
         imports=Imports(store, blobs, clock, new_hex, files, web, pause=lambda seconds: None),
+        previews=Previews(files, models, catalogue),
         uploads=Uploads(store, blobs, clock, new_hex, files, MAX_BYTES, max_part_bytes=MAX_PART_BYTES),
         jobs=jobs,
         cost=cost,
@@ -342,7 +346,7 @@ class live:  # noqa: N801 - used as a with-statement's word
 
     def __init__(self, app: object) -> None:
         self._socket = bind("127.0.0.1", 0)
-        config = uvicorn.Config(cast(Any, app), log_level="warning", access_log=False)
+        config = uvicorn.Config(cast(Any, app), loop="asyncio", http="h11", log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tailorbird.cli.logs import Lines
 from tailorbird.domain.access import Account, Assignment, Principal, Role
 from tailorbird.domain.audit import Entry, Wanted
 from tailorbird.domain.jobs import Checkpoint
 from tailorbird.domain.models import TunedModel
 from tailorbird.domain.pricing import Period
+from tailorbird.protocol.logs import Lines
 from tailorbird.service import acting
 
 Lines_ = Callable[[int], bytes]
@@ -35,7 +35,7 @@ def log() -> Iterator[io.StringIO]:
     """What the service's loggers write, as `serve` writes it."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
-    handler.setFormatter(Lines())
+    handler.setFormatter(Lines(acting.facts))
     ours = logging.getLogger("tailorbird")
     before = ours.level
     ours.addHandler(handler)

@@ -91,6 +91,22 @@ def test_a_new_job_has_the_surface_s_status_shape_and_words(call, create, accoun
         assert answer.headers["location"] == f"http://data.test/openai/fine_tuning/jobs/{body['id']}"
 
 
+def test_patience_is_ours_shown_where_it_was_asked_for_and_kept_for_training(call, create, world, training_file):
+    asked = {"n_epochs": 9, "early_stop_patience": 2}
+    for fields in (
+        {"hyperparameters": asked},
+        {"method": {"type": "supervised", "supervised": {"hyperparameters": asked}}},
+    ):
+        answer = create(validation_file=training_file, **fields)
+        assert answer.is_success, answer.text
+        assert answer.json()["hyperparameters"]["early_stop_patience"] == 2
+        with world.store.begin() as tx:
+            assert tx.jobs.get(None, answer.json()["id"]).asked.early_stop_patience == 2
+    for none in (0, None, "auto", -1):
+        shown = create(hyperparameters={"early_stop_patience": none}).json()["hyperparameters"]
+        assert "early_stop_patience" not in shown
+
+
 @pytest.mark.parametrize("auto", [-1, "auto", None, "-1"])
 def test_every_spelling_of_auto_is_auto(create, auto):
     answer = create(hyperparameters={"n_epochs": auto, "batch_size": auto, "learning_rate_multiplier": auto})
@@ -178,6 +194,9 @@ BAD = [
     ({"metadata": {"k": "v" * 513}}, 400, "metadata"),
     ({"trainingType": "Bespoke"}, 400, "trainingType"),
     ({"n_epochs": 3}, 400, "n_epochs"),
+    ({"hyperparameters": {"early_stop_patience": 2}}, 400, "early_stop_patience"),
+    ({"hyperparameters": {"early_stop_patience": 51}}, 400, "hyperparameters.early_stop_patience"),
+    ({"hyperparameters": {"early_stop_patience": 1.5}}, 400, "hyperparameters.early_stop_patience"),
 ]  # fmt: skip
 
 

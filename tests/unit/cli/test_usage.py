@@ -26,7 +26,7 @@ USAGE = {
     "budgets": [{"account": "local", **BUDGET}],
 }  # fmt: skip
 ESTIMATE = {
-    "trained_tokens": 12_345, "tokens_are_exact": True, "steps": 60, "measured_runs": 3,
+    "trained_tokens": 12_345, "tokens_are_exact": True, "steps": 60, "measured_runs": 3, "times_from": "jobs",
     "hyperparameters": {"n_epochs": 2, "batch_size": 8},
     "total_seconds": {"low": 60.0, "likely": 90.4, "high": 7300.0},
     "price": {"amount": "25.50", "low": "25.50", "high": "229.50", "currency": "USD"},
@@ -125,6 +125,9 @@ def test_charges_are_read_page_by_page(server: Server, run: Callable[..., Result
     }  # fmt: skip
     assert len(json.loads(run("usage", "--charges", "-o", "json").output)) == 1
     assert "deployment" in run("usage", "--charges").output
+    header, row = run("usage", "--charges", "-o", "csv").output.splitlines()
+    assert header == "id,at,account,job,deployment,model,meter,quantity,unit,unit_price,amount,price_list"
+    assert row == ",x,,x,,x,x,x,,x,x,"
 
 
 def test_an_estimate_is_told_in_four_lines(server: Server, run: Callable[..., Result]) -> None:
@@ -151,3 +154,13 @@ def test_a_budget_is_set_shown_and_removed(server: Server, run: Callable[..., Re
     assert json.loads(run("budget", "show", "-o", "json").output) == BUDGET
     run("budget", "remove")
     assert server.asked[-1][0] == "DELETE"
+
+
+def test_findings_are_read_page_by_page_and_told_by_line(server: Server, run: Callable[..., Result]) -> None:
+    row = {"file": "training_file", "line": 17, "role": "user", "category": "violence", "severity": "high"}
+    path = "/tailorbird/v1/fine_tuning/jobs/ftjob-1/findings"
+    server.answers[f"GET {path}"] = {"data": [row], "has_more": False, "last_id": "finding-1"}
+    lines = run("jobs", "findings", "ftjob-1").stdout.splitlines()
+    assert lines[1].split() == ["training_file", "17", "user", "violence", "high"]
+    assert lines[-1] == "1 finding(s)"
+    assert json.loads(run("jobs", "findings", "ftjob-1", "-o", "json").stdout) == [row]

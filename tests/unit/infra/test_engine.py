@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +23,17 @@ class Scripted:
     def __init__(self) -> None:
         self.reply: dict[str, Any] = {}
         self.asked: list[tuple[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.hold = threading.Event()
+        self.hold.set()
         scripted = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 scripted.asked.append((self.path, json.loads(body)))
+                scripted.headers.append({name.lower(): value for name, value in self.headers.items()})
+                assert scripted.hold.wait(30)
                 answer = json.dumps(scripted.reply).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
@@ -80,3 +87,30 @@ async def test_vectors_written_as_numbers_are_read_too(scripted: Scripted) -> No
 async def test_a_vector_that_cannot_be_read_is_the_engine_s_fault(scripted: Scripted, broken: str) -> None:
     with pytest.raises(EngineDown, match="embedding"):
         await embed(scripted, broken)
+
+
+async def test_a_request_says_for_which_request_and_job_of_ours_it_is_made(scripted: Scripted) -> None:
+    told = {"request_id": "r1", "job": "ftjob-1", "account": "a"}
+    engine = HttpEngine(scripted.url, lambda: told)
+    await engine.load_adapter("a", Path("/a"))
+    told.update(request_id="", job="")
+    await engine.unload_adapter("a")
+    await engine.close()
+    first, second = scripted.headers
+    assert (first["x-request-id"], first["x-tailorbird-job"]) == ("r1", "ftjob-1")
+    assert not {"x-request-id", "x-tailorbird-job"} & set(second)
+
+
+async def test_requests_made_at_once_for_one_request_of_ours_have_ids_of_their_own(scripted: Scripted) -> None:
+    engine = HttpEngine(scripted.url, lambda: {"request_id": "r1"})
+    scripted.hold.clear()
+    calls = [asyncio.create_task(engine.unload_adapter("a")) for _ in range(3)]
+    async with asyncio.timeout(30):
+        while len(scripted.headers) < 3:
+            await asyncio.sleep(0.01)
+        scripted.hold.set()
+        await asyncio.gather(*calls)
+        await engine.unload_adapter("a")
+    await engine.close()
+    assert sorted(one["x-request-id"] for one in scripted.headers[:3]) == ["r1", "r1-2", "r1-3"]
+    assert scripted.headers[3]["x-request-id"] == "r1"

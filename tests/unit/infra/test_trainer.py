@@ -6,11 +6,21 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tailorbird.infra.trainer import LocalRun
-from tailorbird.protocol.training import EVENTS_FILE, Finished, Interrupted, Metrics, Started, Step, event_to_line
+from tailorbird.infra.trainer import LocalRun, LocalTrainer
+from tailorbird.protocol.training import (
+    EVENTS_FILE,
+    Finished,
+    Interrupted,
+    Metrics,
+    Started,
+    Step,
+    TrainPlan,
+    event_to_line,
+)
 from tailorbird.service.ports import TrainerCrashed
 
 STARTED = event_to_line(Started(10, 5, 20, 100, 1))
@@ -119,3 +129,20 @@ async def test_stop_waits_as_long_as_it_is_told_to(tmp_path: Path) -> None:
     began = time.monotonic()
     await run.stop(0.3)
     assert 0.2 < time.monotonic() - began < 5
+
+
+async def test_a_run_in_several_processes_is_the_same_command_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, ...]] = []
+    spawn = asyncio.create_subprocess_exec
+
+    async def start(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(command)
+        return await spawn(sys.executable, "-c", "", **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    for processes in (1, 2):
+        run = await LocalTrainer({}, processes).start(TrainPlan("j", str(tmp_path), "b", "t", 1, 1, 0.1, 1, 9, "h"))
+        await run.kill()
+    assert [[part for part in command if "processes" in part] for command in started] == [[], ["--processes=2"]]

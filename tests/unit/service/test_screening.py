@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from tailorbird.domain.jobs import JobStatus, Stage
-from tailorbird.domain.safety import Category, Scores, Severity, Thresholds
+from tailorbird.domain.safety import Category, Finding, Scores, Severity, Thresholds
 from tailorbird.service.patience import PatientModerator
 from tailorbird.service.ports import ModeratorDown
-from tailorbird.service.screening import texts_of_arguments
+from tailorbird.service.screening import findings_in, has_findings, texts_of_arguments
 
 OWNER = "worker-1"
 SAFE = dict.fromkeys(Category, Severity.SAFE)
@@ -82,6 +82,23 @@ async def test_planted_rows_among_two_thousand_fail_the_job_with_azures_message_
     assert failed.key == "failed"
     assert (failed.data["file"], failed.data["findings"], failed.data["charged"]) == (job.result_file, 4, False)
     assert "findings_ready" in house.event_keys(job)
+
+
+async def test_findings_are_read_page_by_page_as_they_were_written(house) -> None:
+    lines = clean(12)
+    for number in (2, 5, 7):
+        lines[number] = chat("You help.", "[violence]", "fine")
+    job = await house.pipeline(moderator=MarkModerator()).run(house.job(lines), OWNER)
+    assert has_findings(job)
+    assert not has_findings(house.job(clean(12)))
+    with house.store.begin() as tx:
+        file = tx.files.get("acc", job.result_file)
+    content = b"".join(house.blobs.read(file.blob_key))
+    # Chunks end wherever they like.
+    pages = [findings_in((content[i : i + 7] for i in range(0, len(content), 7)), after, 2) for after in (0, 2, 9)]
+    found = [Finding("training_file", n, "user", 1, Category.VIOLENCE, Severity.MEDIUM) for n in (3, 6, 8)]
+    assert [page.items for page in pages] == [found[:2], found[2:], []]
+    assert [page.has_more for page in pages] == [True, False, False]
 
 
 async def test_the_same_rows_without_the_planted_ones_pass(house) -> None:

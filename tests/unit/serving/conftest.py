@@ -258,7 +258,9 @@ class Live:
     def __init__(self, base: Path) -> None:
         self.api = build(Options(base, "base", threads=1, max_adapters=2))
         listener = server.listen("127.0.0.1", 0)
-        self._server = server.uvicorn.Server(server.uvicorn.Config(self.api.app(), log_level="warning"))
+        self._server = server.uvicorn.Server(
+            server.uvicorn.Config(self.api.app(), loop="asyncio", http="h11", log_level="warning")
+        )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30)

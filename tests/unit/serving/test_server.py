@@ -223,11 +223,11 @@ def test_the_command_goes_with_its_parent(llama: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_model_ends_the_command_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["--base", str(tmp_path), "--served-name", "base"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "config.json" in line
+    (record,) = caplog.records
+    assert "config.json" in record.getMessage()
 
 
 @pytest.mark.parametrize("arguments", [["--max-batch", "0"], ["--dtype", "int8"], ["--port", "x"], []])

@@ -27,6 +27,7 @@ from tailorbird.training.checkpoints import (
     plan_fingerprint,
     save_resume_point,
 )
+from tailorbird.training.turns import to_the_end
 
 STARTED = Started(total_steps=4, steps_per_epoch=2, examples=4, epoch_tokens=40, trained_parameters=8)
 
@@ -36,7 +37,7 @@ def step(number: int, **metrics: float) -> Step:
 
 
 def open_log(folder: Path) -> EventLog:
-    log = EventLog.open(folder, give_up=lambda: True)
+    log = to_the_end(EventLog.open(folder, give_up=lambda: True))
     assert log is not None
     return log
 
@@ -102,7 +103,7 @@ def test_a_second_process_waits_and_goes_when_told(tmp_path: Path):
         asked.append(True)
         return len(asked) > 1
 
-    assert EventLog.open(tmp_path, give_up=give_up) is None
+    assert to_the_end(EventLog.open(tmp_path, give_up=give_up)) is None
     assert len(asked) == 2
     log.close()
     open_log(tmp_path).close()

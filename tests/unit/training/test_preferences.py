@@ -22,6 +22,7 @@ from tailorbird.lm.lora import adapter_state, all_linear, attach, lora_layers, l
 from tailorbird.training import preferences
 from tailorbird.training.batches import Example, Pair
 from tailorbird.training.preferences import accumulate_pair_gradients, evaluate_pairs, pair_logprobs, with_references
+from tailorbird.training.turns import Stopwatch, to_the_end
 
 VOCAB = 97
 BETA = 0.3
@@ -80,7 +81,8 @@ def adapted(folder: Path, seed: int | None = None) -> PreTrainedModel:
 
 def referenced(model: PreTrainedModel, pairs: list[Pair], run_folder: Path, limit: int = 60) -> list[Pair]:
     logprobs = partial(pair_logprobs, model, token_limit=limit)
-    found = with_references(logprobs, pairs, run_folder, "f", stop_requested=lambda: False)
+    turns = with_references(logprobs, pairs, run_folder, "f", stop_requested=lambda: False, watch=Stopwatch())
+    found = to_the_end(turns)
     assert found is not None
     return found
 
@@ -198,8 +200,8 @@ def test_a_stopped_reference_goes_on_where_it_stood(folder: Path, tmp_path: Path
     whole = referenced(model, pairs, tmp_path / "whole")
     answers = iter([False, False, True])
     logprobs = partial(pair_logprobs, model, token_limit=60)
-    stopped = with_references(logprobs, pairs, tmp_path, "f", stop_requested=lambda: next(answers))
-    assert stopped is None
+    turns = with_references(logprobs, pairs, tmp_path, "f", stop_requested=lambda: next(answers), watch=Stopwatch())
+    assert to_the_end(turns) is None
     (path,) = (tmp_path / "state").iterdir()
     assert len(json.loads(path.read_text())["logprobs"]) == 4
     assert referenced(model, pairs, tmp_path) == whole

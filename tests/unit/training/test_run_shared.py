@@ -15,7 +15,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, CohereConfig, CohereForCausalLM
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, CohereConfig, CohereForCausalLM
 
 from tailorbird.lm.lora import adapter_state
 from tailorbird.protocol.training import (
@@ -112,6 +112,8 @@ def test_the_first_and_the_last_event_say_how_the_work_was_cut_and_what_it_came_
     started = events_of(plan)[0]
     assert isinstance(started, Started)
     assert isinstance(finished, Finished)
+    assert (started.computed_as, started.remarks) == ("trees", [])
+    assert started.notes["step_computed_tokens"] < 0.7 * started.notes["step_tokens"]
     assert started.notes["pass_tokens"] == 4096
     assert started.notes["recompute"] == 0
     assert started.notes["expected_memory_mb"] > 10
@@ -156,8 +158,32 @@ def test_a_model_outside_the_family_trains_by_its_own_code(
     plan = make(base_model=str(folder), n_epochs=1)
     finished = run(plan)
     assert isinstance(finished, Finished)
-    assert "examples_per_second" not in finished.notes
+    started = events_of(plan)[0]
+    assert isinstance(started, Started)
+    assert (started.computed_as, started.precision) == ("packs", "float32")
+    assert started.remarks == [
+        "common beginnings are computed once an example, as CohereForCausalLM runs through its own code"
+    ]
+    assert started.notes["step_tokens"] > 50
+    assert finished.notes["computed_tokens_per_second"] == finished.notes["given_tokens_per_second"] > 0
     assert len(steps_of(plan)) == 5
+
+
+def test_a_model_whose_documents_cannot_stand_side_by_side_is_padded_and_says_so(
+    make_plan: MakePlan, base_folder: Path, tmp_path: Path
+):
+    folder = tmp_path / "bloom"
+    torch.manual_seed(0)
+    BloomForCausalLM(BloomConfig(vocab_size=259, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((base_folder / name).read_bytes())
+    plan = make_plan(base_model=str(folder), n_epochs=1)
+    finished = run(plan)
+    assert isinstance(finished, Finished)
+    started = events_of(plan)[0]
+    assert isinstance(started, Started)
+    assert started.computed_as == "padded"
+    assert started.remarks[-1] == "examples are padded, as its attention cannot be told where a document ends"
 
 
 @pytest.mark.slow

@@ -80,6 +80,16 @@ def _l2(value: Any) -> float | None:
     return number or None
 
 
+def _patience(value: Any) -> int | None:
+    """Ours, and off unless asked for: 0 and every spelling of automatic are none."""
+    if value in _AUTO:
+        return None
+    number = _number(value)
+    if number is None or not 0 <= number <= 50 or number != int(number):
+        raise ValueError("use a whole number of epochs from 0 to 50")
+    return int(number) or None
+
+
 _NO_PROMPT_LOSS = ((None, 0, 0.0), "only the assistant's tokens are learned; leave it out or send 0")
 _NO_L2 = ((*_AUTO, 0, 0.0), "it belongs into the hyperparameters of the method 'dpo'")
 
@@ -95,10 +105,18 @@ class HyperparametersBody(Body):
         float | None, BeforeValidator(_beta), _or_auto(type="number", exclusiveMinimum=0, maximum=MAX_BETA)
     ] = None
     l2_multiplier: Annotated[float | None, BeforeValidator(_l2), _or_auto(type="number", minimum=0, maximum=1)] = None
+    early_stop_patience: Annotated[
+        int | None, BeforeValidator(_patience), _or_auto(type="integer", minimum=0, maximum=50)
+    ] = None
 
     def value(self) -> Hyperparameters:
         return Hyperparameters(
-            self.n_epochs, self.batch_size, self.learning_rate_multiplier, self.beta, self.l2_multiplier
+            self.n_epochs,
+            self.batch_size,
+            self.learning_rate_multiplier,
+            self.beta,
+            self.l2_multiplier,
+            self.early_stop_patience,
         )
 
 
@@ -209,6 +227,12 @@ class CreateJobBody(Body):
                     'or send "method": {"type": "dpo"}.',
                     param=name,
                 )
+        if asked.early_stop_patience is not None and self.validation_file is None:
+            raise InvalidRequest(
+                "'early_stop_patience' compares losses on a validation file; name one in 'validation_file', or leave "
+                "it out.",
+                param="early_stop_patience",
+            )
         return asked
 
 

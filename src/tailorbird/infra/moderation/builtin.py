@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.safety import Category, Scores, Severity
 from tailorbird.infra.moderation.features import BUCKET_BITS, featurize, windows
+from tailorbird.infra.moderation.lexicon import Lexicon
 
 LEVELS = (Severity.LOW, Severity.MEDIUM, Severity.HIGH)
 _BATCH = 256
@@ -22,22 +23,24 @@ Floats = NDArray[np.float32]
 class Classifier:
     """`weights` is (buckets, categories * levels), `biases` and `cuts` have one number a column.
 
-    A text is at least as severe as the highest level whose score reaches its cut.
+    The column of medium decides; high is what is medium and reaches the cut of high as well.
     """
 
-    def __init__(self, weights: NDArray[Any], biases: Floats, cuts: Floats) -> None:
+    def __init__(self, weights: NDArray[Any], biases: Floats, cuts: Floats, lexicon: Lexicon) -> None:
         heads = len(Category) * len(LEVELS)
         if weights.shape != (1 << BUCKET_BITS, heads) or biases.shape != (heads,) or cuts.shape != (heads,):
             raise ValueError("the weights of the classifier do not have the shape its features ask for")
         self._weights = weights
         self._biases = biases
         self._cuts = cuts
+        self._lexicon = lexicon
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
         """From an npz file that holds arrays alone (nothing in it is executed)."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(stored["weights"], stored["biases"].astype(np.float32), stored["cuts"].astype(np.float32))
+            lexicon = Lexicon(*(stored[name].tolist() for name in ("words", "classes", "wholes")))
+            return cls(stored["weights"], stored["biases"], stored["cuts"], lexicon)
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """(texts, categories * levels): of each column the highest of the text's windows."""
@@ -51,19 +54,13 @@ class Classifier:
         if not texts:
             return []
         reached = (self.logits(texts) >= self._cuts).reshape(len(texts), len(Category), len(LEVELS))
-        return [
-            {
-                category: max((level for level, hit in zip(LEVELS, row[place], strict=True) if hit), default=_SAFE)
-                for place, category in enumerate(Category)
-            }
-            for row in reached
-        ]
+        low, medium, high = (reached[:, :, place] for place in range(len(LEVELS)))
+        # One head decides what stops a job: the others only say whether it is less or more than that.
+        severities = (low | medium).astype(int) + medium + (medium & high)
+        return [dict(zip(Category, map(Severity, row), strict=True)) for row in severities.tolist()]
 
     def _scored(self, texts: Sequence[str]) -> Floats:
-        features = featurize(texts)
-        chosen = self._weights[features.buckets]
+        features = featurize(texts, self._lexicon)
+        chosen = self._weights[features.buckets] * features.weights[:, None]
         sums = [np.bincount(features.owners, chosen[:, head], len(texts)) for head in range(chosen.shape[1])]
-        return (np.stack(sums, axis=1) / np.sqrt(features.counts)[:, None] + self._biases).astype(np.float32)
-
-
-_SAFE = Severity.SAFE
+        return (np.stack(sums, axis=1) + self._biases).astype(np.float32)

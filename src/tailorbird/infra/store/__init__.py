@@ -20,7 +20,7 @@ from tailorbird.infra.store.models import SqlModels
 from tailorbird.infra.store.safety import SqlVerdicts
 from tailorbird.infra.store.sharing import SqlSharing
 from tailorbird.infra.store.uploads import SqlUploads
-from tailorbird.infra.store.usage import SqlBudgets, SqlHosting, SqlLedger, SqlWork
+from tailorbird.infra.store.usage import SqlBudgets, SqlCalibrations, SqlHosting, SqlLedger, SqlWork
 from tailorbird.infra.store.usages import SqlUsages
 
 
@@ -46,6 +46,7 @@ class SqlSession:
         self.ledger = SqlLedger(connection)
         self.hosting = SqlHosting(connection)
         self.work = SqlWork(connection)
+        self.calibrations = SqlCalibrations(connection)
         self.budgets = SqlBudgets(connection)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tailorbird.domain.jobs import Checkpoint, Job, JobEvent, JobStatus, Stage
+from tailorbird.domain.jobs import Checkpoint, EventKind, Job, JobEvent, JobStatus, Stage
 from tailorbird.infra.store.rows import Rows, either, insert_new, insert_or_replace
 from tailorbird.infra.tables.access import accounts
 from tailorbird.infra.tables.jobs import account_settings, checkpoints, job_events, job_metadata, jobs
@@ -95,12 +96,26 @@ class SqlJobs:
     def append_event(self, event: JobEvent) -> bool:
         return insert_new(self._connection, job_events, _EVENTS.values(event), ("job_id", "key"))
 
+    def find_event(self, job_id: str, key: str) -> JobEvent | None:
+        return _EVENTS.one(self._connection, job_events.c.job_id == job_id, job_events.c.key == key)
+
     def events(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
         return _EVENTS.page(
             self._connection,
             job_events.c.job_id == job_id,
             order=[job_events.c.seq],
             descending=True,
+            last=None if after is None else job_events.c.id == after,
+            limit=limit,
+        )
+
+    def metrics(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
+        return _EVENTS.page(
+            self._connection,
+            job_events.c.job_id == job_id,
+            job_events.c.kind == EventKind.METRICS,
+            order=[job_events.c.seq],
+            descending=False,
             last=None if after is None else job_events.c.id == after,
             limit=limit,
         )
@@ -125,6 +140,11 @@ class SqlJobs:
         named = either(c.id, c.account_id == account_id, *ways)
         order = [c.created_at.desc(), c.step.desc(), c.id]
         return next(iter(_CHECKPOINTS.all(self._connection, named, order=order)), None)
+
+    def continued(self, account_id: str, job_id: str) -> builtins.list[Job]:
+        own = sa.select(checkpoints.c.id).where(checkpoints.c.job_id == job_id)
+        mine = (jobs.c.account_id == account_id, jobs.c.start_checkpoint.in_(own))
+        return JOBS.all(self._connection, *mine, order=[jobs.c.created_at, jobs.c.seq])
 
     def hold(self, account_id: str) -> None:
         # Writing the account's row, unchanged, makes others wait who do the same: on SQLite as on PostgreSQL.

@@ -1,4 +1,4 @@
-"""Cost: the ledger, what is hosted, what jobs have trained, budgets."""
+"""Cost: the ledger, what is hosted, what jobs have trained, how fast bases train, budgets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from tailorbird.domain.pricing import HOUR_SECONDS, ZERO, Budget, Charge, Hosting, Work, amount_of
+from tailorbird.domain.pricing import HOUR_SECONDS, ZERO, Budget, Calibration, Charge, Hosting, Work, amount_of
 from tailorbird.infra.store.rows import Rows, insert_new, insert_or_replace
-from tailorbird.infra.tables.usage import budgets, hosting, job_work, ledger
+from tailorbird.infra.tables.usage import budgets, calibrations, hosting, job_work, ledger
 from tailorbird.service.ports import GroupBy, Page, Total
 
 _CHARGES = Rows(Charge, ledger)
 _HOSTING = Rows(Hosting, hosting)
 _WORK = Rows(Work, job_work)
+_CALIBRATIONS = Rows(Calibration, calibrations)
 _BUDGETS = Rows(Budget, budgets)
 
 _GROUPS: dict[GroupBy, sa.Column[str]] = {
@@ -136,6 +137,30 @@ class SqlWork:
             .limit(limit)
         )
         return [_WORK.thing(row) for row in self._connection.execute(query).mappings()]
+
+
+class SqlCalibrations:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def get(self, base: str) -> Calibration | None:
+        return _CALIBRATIONS.one(self._connection, calibrations.c.base == base)
+
+    def put(self, calibration: Calibration) -> None:
+        insert_or_replace(self._connection, calibrations, _CALIBRATIONS.values(calibration), ("base",))
+
+    def ask(self, base: str) -> None:
+        insert_new(self._connection, calibrations, _CALIBRATIONS.values(Calibration(base)), ("base",))
+
+    def take(self, now: datetime, stale: datetime, bases: Collection[str]) -> Calibration | None:
+        c = calibrations.c
+        left = sa.or_(c.taken_at.is_(None), c.taken_at < stale)
+        free = (c.base.in_(list(bases)), c.measured_at.is_(None), left)
+        found = next(iter(_CALIBRATIONS.all(self._connection, *free, order=[c.base])), None)
+        if found is None:
+            return None
+        taken = sa.update(calibrations).where(c.base == found.base, *free).values(taken_at=now)
+        return found if self._connection.execute(taken).rowcount == 1 else None
 
 
 class SqlBudgets:

@@ -1,4 +1,4 @@
-"""Tables of cost: the ledger, what is hosted, what jobs have trained, budgets."""
+"""Tables of cost: the ledger, what is hosted, what jobs have trained, how fast bases train, budgets."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ job_work = Table(
     Column("total_seconds", Float(53), nullable=True),
     optional("finished_at", Utc()),
     Index("job_work_finished", "base", "method", "finished_at"),
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("base", Text, primary_key=True),
+    optional("taken_at", Utc()),
+    optional("measured_at", Utc()),
+    required("machine"),
+    required("token_seconds", Float(53)),
+    required("step_seconds", Float(53)),
+    required("beside_seconds", Float(53)),
 )
 
 budgets = Table(

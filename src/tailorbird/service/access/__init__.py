@@ -218,6 +218,13 @@ class Access:
             and (resource_group is None or account.resource_group.lower() == resource_group.lower())
         ]
 
+    def reached(self, principal: Principal) -> list[tuple[Account, frozenset[Action]]]:
+        """The accounts on which the caller may do anything, each with what that is."""
+        with self._store.begin() as tx:
+            known = tx.accounts.list()
+        found = [(account, frozenset(a for a in Action if allows(principal, a, account))) for account in known]
+        return [(account, actions) for account, actions in found if actions]
+
     def usage_accounts(self, principal: Principal) -> list[Account]:
         """The accounts whose cost the caller may see: a key's own, or those a role lets them read usages of."""
         with self._store.begin() as tx:

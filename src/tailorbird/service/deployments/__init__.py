@@ -7,7 +7,8 @@ lost an adapter (it was restarted, or needed the room) gets it again from the bl
 from __future__ import annotations
 
 from tailorbird.service.deployments.offers import DEFAULT_CAPACITY, Offer, Room, Usage
+from tailorbird.service.deployments.quotes import Quote
 from tailorbird.service.deployments.rows import Deployments
 from tailorbird.service.deployments.targets import Target
 
-__all__ = ["DEFAULT_CAPACITY", "Deployments", "Offer", "Room", "Target", "Usage"]
+__all__ = ["DEFAULT_CAPACITY", "Deployments", "Offer", "Quote", "Room", "Target", "Usage"]

@@ -89,6 +89,13 @@ class Offers:
             for sku in sorted(names, key=lambda sku: sku != deployment.sku_name)
         ]
 
+    def left(self, account: Account, catalogue_name: str, sku_name: str) -> int:
+        """The capacity a new deployment of this model could have with this SKU."""
+        family = rules.family_of(self._catalogue, catalogue_name)
+        with self._store.begin() as tx:
+            used = self._used(tx, account.subscription_id, account.location)
+        return max(0, self._limits.quota - used.get((family, sku_name), 0))
+
     def usages_of_location(self, subscription_id: str, location: str) -> list[Usage]:
         """One for each family of models and SKU, used or not."""
         with self._store.begin() as tx:

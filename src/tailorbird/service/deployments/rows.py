@@ -17,6 +17,7 @@ from tailorbird.service.copies import copy_id
 from tailorbird.service.deployments import rules
 from tailorbird.service.deployments.offers import Offers
 from tailorbird.service.deployments.provisioning import Provisioning
+from tailorbird.service.deployments.quotes import Quotes
 from tailorbird.service.models import Catalogue
 from tailorbird.service.ports import AlreadyThere, Clock, Engines, Session, Store
 from tailorbird.service.sources import FORMAT, Asked, Source, source_to_deploy
@@ -40,6 +41,7 @@ class Deployments(Provisioning):
     ) -> None:
         super().__init__(store, adapters, engines, catalogue, clock, limits or Limits(), sleep, patience_seconds)
         self.offers = Offers(store, catalogue, clock, self.limits)
+        self.quotes = Quotes(store, catalogue, self.offers, clock, self.limits, prices)
         self._budgets = Budgets(store, prices, clock)
 
     def create(

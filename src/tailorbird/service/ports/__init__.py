@@ -32,6 +32,7 @@ from tailorbird.service.ports.tracking import Tracker, TrackerRun
 from tailorbird.service.ports.uploads import UploadTable
 from tailorbird.service.ports.usage import (
     BudgetTable,
+    CalibrationTable,
     GroupBy,
     HostingTable,
     Journal,
@@ -63,6 +64,7 @@ __all__ = [
     "BlobMissing",
     "Blobs",
     "BudgetTable",
+    "CalibrationTable",
     "Clock",
     "CodeFailed",
     "CompletionTable",

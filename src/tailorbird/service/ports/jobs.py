@@ -44,8 +44,14 @@ class JobTable(Protocol):
         """Writes it unless (job, key) is there already; says whether it was new."""
         ...
 
+    def find_event(self, job_id: str, key: str) -> JobEvent | None: ...
+
     def events(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
         """Newest first, in the reverse order of appending."""
+        ...
+
+    def metrics(self, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
+        """Its METRICS events alone, oldest first; `after` is the id of one of them."""
         ...
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -58,6 +64,10 @@ class JobTable(Protocol):
 
     def find_checkpoint(self, account_id: str, reference: str) -> Checkpoint | None:
         """By id, Azure name or OpenAI name."""
+        ...
+
+    def continued(self, account_id: str, job_id: str) -> list[Job]:
+        """The account's jobs that began with a checkpoint of this one, oldest first."""
         ...
 
     def hold(self, account_id: str) -> None:
@@ -94,10 +104,13 @@ class AccountSettings(Protocol):
 class Leases(Protocol):
     """The queue: a job row that is neither ended nor paused and nobody holds may be claimed by one worker at a time."""
 
-    def claim(self, owner: str, now: datetime, seconds: float, per_account: int) -> Job | None:
+    def claim(
+        self, owner: str, now: datetime, seconds: float, per_account: int, bases: Collection[str] | None = None
+    ) -> Job | None:
         """The oldest waiting job, now held by `owner`; counts the attempt.
 
-        An account with `per_account` unexpired leases is passed over."""
+        An account with `per_account` unexpired leases is passed over. None when that job's base is not one of `bases`:
+        a younger one is not claimed before it."""
         ...
 
     def beat(self, job_id: str, owner: str, now: datetime, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from tailorbird.service.ports.models import ModelTable
 from tailorbird.service.ports.safety import VerdictTable
 from tailorbird.service.ports.sharing import SharingTable
 from tailorbird.service.ports.uploads import UploadTable
-from tailorbird.service.ports.usage import BudgetTable, HostingTable, LedgerTable, WorkTable
+from tailorbird.service.ports.usage import BudgetTable, CalibrationTable, HostingTable, LedgerTable, WorkTable
 from tailorbird.service.ports.usages import UsageTable
 
 
@@ -59,6 +59,8 @@ class Session(Protocol):
     def hosting(self) -> HostingTable: ...
     @property
     def work(self) -> WorkTable: ...
+    @property
+    def calibrations(self) -> CalibrationTable: ...
     @property
     def budgets(self) -> BudgetTable: ...
 

@@ -1,4 +1,4 @@
-"""The tables of cost: the ledger, what is hosted, what jobs have trained, budgets; and the journal of tokens."""
+"""The tables of cost: the ledger, what is hosted, trained and calibrated, budgets; and the journal of tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from tailorbird.domain.pricing import Budget, Charge, Hosting, Meter, Work
+from tailorbird.domain.pricing import Budget, Calibration, Charge, Hosting, Meter, Work
 from tailorbird.service.ports.outcomes import Page
 
 GroupBy = Literal["day", "model", "deployment", "account"]
@@ -80,6 +80,23 @@ class WorkTable(Protocol):
 
     def finished(self, base: str, method: str, limit: int) -> list[Work]:
         """Of jobs that succeeded on this base, newest first."""
+        ...
+
+
+class CalibrationTable(Protocol):
+    """One for each base model: what was asked for, is being measured or was measured."""
+
+    def get(self, base: str) -> Calibration | None: ...
+
+    def put(self, calibration: Calibration) -> None: ...
+
+    def ask(self, base: str) -> None:
+        """Has it measured, unless it was asked for before."""
+        ...
+
+    def take(self, now: datetime, stale: datetime, bases: Collection[str]) -> Calibration | None:
+        """One of these bases that is to be measured and that nobody began to measure since `stale`; it is the
+        caller's then."""
         ...
 
 

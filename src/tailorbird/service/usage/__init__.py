@@ -17,6 +17,7 @@ from tailorbird.service.usage.budgets import Budgets
 from tailorbird.service.usage.estimates import Estimator
 from tailorbird.service.usage.hosting import HostingMeter
 from tailorbird.service.usage.reports import Reports
+from tailorbird.service.usage.tariff import Tariff
 from tailorbird.service.usage.tokens import TokenMeter
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Cost:
     budgets: Budgets
     estimator: Estimator
     reports: Reports
+    tariff: Tariff
     deployments: Retiring
     charge_seconds: float = 5.0
 

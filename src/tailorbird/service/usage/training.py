@@ -13,7 +13,7 @@ from tailorbird.service.ports import Clock, Session, Store
 
 class TrainingMeter:
     """Watches one run over all its processes. A step counts when it is trained for the first time: what a crash made
-    necessary again is free, as are queueing, pauses and the loading of models."""
+    necessary again is free, as are queueing, pauses, the loading of models and the turns of others in its process."""
 
     def __init__(self, store: Store, clock: Clock, job: Job) -> None:
         self._store = store
@@ -31,13 +31,16 @@ class TrainingMeter:
             return
         now = self._clock.now()
         if isinstance(message, wire.Step) and message.step > self._work.steps:
-            # Since the last event all steps after `_at` were trained; those that were paid for already are free.
-            fresh, trained = message.step - self._work.steps, max(1, message.step - self._at)
+            seconds = message.seconds
+            if seconds is None:  # an older trainer's event
+                # Since the last event all steps after `_at` were trained; those that were paid for already are free.
+                fresh, trained = message.step - self._work.steps, max(1, message.step - self._at)
+                seconds = max(0.0, (now - self._since).total_seconds()) * min(1.0, fresh / trained)
             self._work = dataclasses.replace(
                 self._work,
                 steps=message.step,
                 tokens=self._work.tokens + message.tokens,
-                seconds=self._work.seconds + max(0.0, (now - self._since).total_seconds()) * min(1.0, fresh / trained),
+                seconds=self._work.seconds + seconds,
             )
         self._at = message.resumed_step if isinstance(message, wire.Started) else message.step
         self._since = now

@@ -50,14 +50,11 @@ class Decoder:
     @classmethod
     def of(cls, model: PreTrainedModel, *, longest: int) -> Decoder | None:
         """None when this package would not compute the model exactly, for examples of up to `longest` tokens."""
-        config = cast(Any, model.config)
-        if type(model).__name__ not in _FAMILY or not _computable(config, longest):
+        if reason_against_trees(model, longest=longest):
             return None
+        config = cast(Any, model.config)
         trunk = cast(Any, model).model
         head = cast(Any, model.get_output_embeddings())
-        stray = _outside(model, trunk.layers)
-        if stray or not isinstance(head, nn.Linear) or head.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
-            return None
         features = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = Heads(config.num_attention_heads, config.num_key_value_heads, features)
         activation = getattr(config, "hidden_activation", None) or config.hidden_act
@@ -130,32 +127,54 @@ class Decoder:
         for layer in self.layers:
             layer.refresh()
 
+    def forget(self) -> None:
+        """Lets go of those values; a run that waits for its turn holds its adapter once."""
+        for layer in self.layers:
+            layer.forget()
+
     def embed(self, tokens: Tensor) -> Tensor:
         """[T] to [T, hidden]."""
         return self._embedding(tokens)
 
     def angles(self, positions: Tensor) -> tuple[Angles, Angles]:
         """Of keys and of queries at `positions` [T]; the latter carry the scale of the scores."""
-        like = self.head[:1, :1]
+        like = self.head[:1, :1].float()
         cos, sin = (side[0, :, None, : self.heads.features // 2] for side in self._rotary(like, positions[None]))
         angles = Angles(cos.contiguous(), sin.contiguous())
         return angles, angles.times(self._scale)
 
 
-def _computable(config: Any, longest: int) -> bool:
+def reason_against_trees(model: PreTrainedModel, *, longest: int) -> str | None:
+    """Why this package would not compute the model exactly, for up to `longest` tokens; None when it would."""
+    if type(model).__name__ not in _FAMILY:
+        return f"{type(model).__name__} runs through its own code"
+    head = cast(Any, model.get_output_embeddings())
+    if not isinstance(head, nn.Linear) or head.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        return "its output head has a bias"
+    if _outside(model, cast(Any, model).model.layers):
+        return "its adapter also sits outside the layers"
+    return _hindrance(cast(Any, model.config), longest)
+
+
+def _hindrance(config: Any, longest: int) -> str | None:
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):  # Qwen writes a window and switches it off
         window = None
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     rope = cast(dict[str, Any], config.rope_parameters)
-    return (
-        (window is None or window >= longest)
-        and activation in _SILU | _TANH_GELU
-        and rope.get("rope_type", "default") in _ROPE_TYPES
-        and rope.get("partial_rotary_factor", 1.0) == 1.0
-        and not getattr(config, "quantization_config", None)
-        and not any(getattr(config, name, 0.0) for name in ("embd_pdrop", "resid_pdrop"))
-    )
+    hindrances = {
+        "its attention looks back over a window shorter than the examples may be": (
+            window is not None and window < longest
+        ),
+        f"its activation is {activation}": activation not in _SILU | _TANH_GELU,
+        "its rotary positions depend on the length of the sequence": (
+            rope.get("rope_type", "default") not in _ROPE_TYPES
+        ),
+        "its rotary positions cover a part of each head": rope.get("partial_rotary_factor", 1.0) != 1.0,
+        "its base is quantized": bool(getattr(config, "quantization_config", None)),
+        "its config asks for dropout": any(getattr(config, name, 0.0) for name in ("embd_pdrop", "resid_pdrop")),
+    }
+    return next((reason for reason, holds in hindrances.items() if holds), None)
 
 
 def _outside(model: nn.Module, layers: nn.Module) -> bool:
@@ -187,7 +206,7 @@ def _layer(stock: Any, heads: Heads, gate: Gate) -> Layer:
 
 
 def _norm(stock: Any) -> Norm:
-    weight = stock.weight.detach()
+    weight = stock.weight.detach().float()
     if type(stock).__name__ == "GemmaRMSNorm":  # stores the distance from 1
         return Norm(weight + 1, stock.eps)
     return Norm(weight, stock.variance_epsilon)

@@ -112,6 +112,11 @@ class Layer:
         for linear in (*self.linears, self._q, self._kv):
             linear.refresh()
 
+    def forget(self) -> None:
+        """Lets go of those values."""
+        for linear in (*self.linears, self._q, self._kv):
+            linear.forget()
+
     def forward(self, x: Tensor, view: View) -> tuple[Tensor, Memory]:
         """x [tokens, hidden] to [rows, hidden]."""
         normed, inverse = self._before.forward(x)
@@ -213,14 +218,14 @@ class Layer:
         """[tokens, keys] to [kv, tokens, features]."""
         heads = self._by_head(raw)
         if self._k_norm:
-            heads, _ = self._k_norm.forward(heads)
+            heads = self._k_norm.exact(heads, self._k_norm.inverse(heads))
         turned = raw.new_empty((self._heads.kv, raw.shape[0], self._heads.features))
         angles.turn(heads, turned.transpose(0, 1))
         return turned
 
     def _unturn_keys(self, dkeys: Tensor, out: Tensor, raw: Tensor | None, angles: Angles) -> None:
         target = self._by_head(out)
-        turned = dkeys.transpose(0, 1).to(out.dtype)
+        turned = dkeys.transpose(0, 1)
         if self._k_norm is None or raw is None:
             angles.turn(turned, target, back=True)
             return
@@ -232,7 +237,7 @@ class Layer:
         """[rows, queries] to [kv, rows x group, features]."""
         heads = self._by_head(raw)
         if self._q_norm:
-            heads, _ = self._q_norm.forward(heads)
+            heads = self._q_norm.exact(heads, self._q_norm.inverse(heads))
         shape = self._heads
         turned = raw.new_empty((shape.kv, raw.shape[0], shape.group, shape.features))
         for g in range(shape.group):  # heads g, g + group, ...: one of each key head
@@ -243,7 +248,7 @@ class Layer:
         shape = self._heads
         turned = dq.view(shape.kv, -1, shape.group, shape.features)
         target = self._by_head(out)
-        plain = target if self._q_norm is None else torch.empty_like(target)
+        plain = target if self._q_norm is None else torch.empty_like(target, dtype=torch.float32)
         for g in range(shape.group):
             angles.turn(turned[:, :, g].transpose(0, 1), plain[:, g :: shape.group], back=True)
         if self._q_norm is not None and raw is not None:
@@ -266,4 +271,4 @@ class Layer:
 
 
 def _through(norm: Norm, dy: Tensor, x: Tensor) -> Tensor:
-    return norm.backward(dy, x, norm.forward(x)[1])
+    return norm.backward(dy, x, norm.inverse(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -45,7 +46,7 @@ class Linear:
         assert len(parts) == len(modules)
         weight = parts[0].weight.detach()
         if len(parts) > 1:
-            weight = torch.cat([part.weight.detach() for part in parts])
+            weight = _joined([part.weight.detach() for part in parts])
             for part, view in zip(parts, weight.split([part.out_features for part in parts]), strict=True):
                 part.weight = nn.Parameter(view, requires_grad=False)
         biases = [cast("Tensor | None", part.bias) for part in parts]
@@ -106,6 +107,11 @@ class Linear:
                 (pair.layer.lora_b.detach()[pair.low : pair.high] * pair.layer.scaling).to(kind) for pair in self._pairs
             ]
 
+    def forget(self) -> None:
+        """Lets go of those values."""
+        self._a = None
+        self._b = []
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x [T, in] to y [T, out] and the pairs' inner values [T, ranks]."""
         y = functional.linear(x, self._weight, self._bias)
@@ -139,6 +145,18 @@ class Linear:
             _grad(pair.layer.lora_a).add_(da[at : at + rank])
             at += rank
         return dx if dx is None else dx.addmm_(d_inner, self._a)
+
+
+def _joined(weights: Sequence[Tensor]) -> Tensor:
+    """One matrix of all rows: the one these are views of, where another run on the same base has merged them before."""
+    whole = weights[0].untyped_storage()
+    starts = accumulate((weight.numel() for weight in weights), initial=0)
+    if all(
+        weight.untyped_storage().data_ptr() == whole.data_ptr() and weight.storage_offset() == start
+        for weight, start in zip(weights, starts, strict=False)
+    ) and whole.nbytes() == sum(weight.nbytes for weight in weights):
+        return weights[0].as_strided((sum(len(weight) for weight in weights), weights[0].shape[1]), weights[0].stride())
+    return torch.cat(list(weights))
 
 
 def _grad(parameter: nn.Parameter) -> Tensor:

@@ -1,4 +1,7 @@
-"""Root-mean-square norms, rotary positions and the gated activation, each with its gradient."""
+"""Root-mean-square norms, rotary positions and the gated activation, each with its gradient.
+
+Norms and rotary positions are computed in float32, whatever their tensors are kept in, and rounded once.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,31 @@ from torch.nn import functional
 class Norm:
     """x / rms(x) * weight over the last dimension."""
 
-    weight: Tensor
+    weight: Tensor  # float32
     epsilon: float
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The normed x, and 1 / rms(x) [.., 1] in float32."""
-        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
-        inverse = squares.div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
+        inverse = self.inverse(x)
         return self.again(x, inverse), inverse
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """1 / rms(x) [.., 1] in float32."""
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
+        return squares.div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
 
     def again(self, x: Tensor, inverse: Tensor) -> Tensor:
         """The normed x once more, `inverse` being known."""
-        return (x * inverse).to(x.dtype).mul_(self.weight)
+        return self.exact(x, inverse).to(x.dtype)
+
+    def exact(self, x: Tensor, inverse: Tensor) -> Tensor:
+        """The same in float32."""
+        return (x * inverse).mul_(self.weight)
 
     def backward(self, dy: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
         unit = x * inverse
         scaled = dy * self.weight
-        share = (scaled * unit).mean(-1, keepdim=True, dtype=torch.float32)
+        share = (scaled * unit).mean(-1, keepdim=True)
         return torch.addcmul(scaled, unit, share, value=-1).mul_(inverse).to(x.dtype)
 
 
@@ -37,7 +48,7 @@ class Norm:
 class Angles:
     """Rotary positions of some tokens: `cos` and `sin` are [tokens, 1, features / 2]; feature i turns with i + half."""
 
-    cos: Tensor
+    cos: Tensor  # float32
     sin: Tensor
 
     def of(self, rows: Tensor) -> Angles:
@@ -52,9 +63,12 @@ class Angles:
         half = x.shape[-1] // 2
         sign = -1 if back else 1
         for side, other, direction in ((0, 1, -sign), (1, 0, sign)):
-            part = out[..., side * half : (side + 1) * half]
+            place = out[..., side * half : (side + 1) * half]
+            part = place if out.dtype == torch.float32 else torch.empty_like(place, dtype=torch.float32)
             torch.mul(x[..., side * half : (side + 1) * half], self.cos, out=part)
             part.addcmul_(x[..., other * half : (other + 1) * half], self.sin, value=direction)
+            if part is not place:
+                place.copy_(part)
 
 
 @dataclass(frozen=True, slots=True)

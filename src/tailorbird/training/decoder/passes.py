@@ -63,7 +63,10 @@ class Sweep:
     def run(self) -> None:
         """Fills in the predictions and adds to the gradients of the adapter."""
         self.decoder.refresh()
-        self._walk(self.forest.roots, [])
+        try:
+            self._walk(self.forest.roots, [])
+        finally:
+            self.decoder.forget()
 
     def _walk(self, siblings: Sequence[Node], above: list[_Pass]) -> None:
         for group in passes_of(siblings, self.limit):

@@ -192,6 +192,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory):
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(services),
+            loop="asyncio",
+            http="h11",
             log_config=None,
             ssl_certfile=str(certificates.cert),
             ssl_keyfile=str(certificates.key),

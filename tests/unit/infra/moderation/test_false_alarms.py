@@ -1,4 +1,4 @@
-"""False alarms of the built-in classifier on data sets without a harmful line: told in its card, and held down."""
+"""The built-in classifier raises no alarm on data sets without a harmful line: one would stop a job."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def alarms(folder: Path) -> tuple[int, int]:
     return len(texts), sum(max(scores.values()) >= Severity.MEDIUM for scores in classifier.classify(texts))
 
 
-def test_the_examples_raise_no_more_alarms_than_the_card_says() -> None:
+def test_the_examples_raise_no_alarm() -> None:
     messages, raised = alarms(ROOT / "examples")
     assert messages == 1680
-    assert raised <= 5
+    assert raised == 0
 
 
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="the shared data sets are not beside this repository")
-def test_the_public_data_sets_raise_no_more_alarms_than_the_card_says() -> None:
+def test_the_public_data_sets_raise_no_alarm() -> None:
     messages, raised = alarms(PUBLIC)
-    assert messages > 10_000
-    assert raised <= 6
+    assert messages == 11427
+    assert raised == 0

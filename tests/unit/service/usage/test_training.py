@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -68,6 +69,16 @@ def test_steps_a_crash_made_necessary_again_are_free(house: Any) -> None:
     meter.take(step(7))
     meter.keep()
     assert (kept().steps, kept().tokens, kept().seconds) == (7, 49, 28.0)
+
+
+def test_the_turns_of_other_runs_in_the_process_are_not_paid_for(house: Any) -> None:
+    meter, clock, kept = watch(house, house.job())
+    meter.take(started())
+    for number in (1, 2, 3):
+        clock.after(32)  # seven others train beside it
+        meter.take(dataclasses.replace(step(number), seconds=4.0))
+    meter.keep()
+    assert (kept().steps, kept().tokens, kept().seconds) == (3, 21, 12.0)
 
 
 def test_another_worker_reads_the_history_again_and_pays_nothing_for_it(house: Any) -> None:

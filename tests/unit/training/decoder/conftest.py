@@ -48,6 +48,14 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 2,
     "initializer_range": 0.3,
 }
+# Heads as wide as those of published models, and weights as small: where rounding is looked at, both matter.
+WIDE: dict[str, Any] = SHAPE | {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "head_dim": 64,
+    "initializer_range": 0.02,
+}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -67,6 +75,9 @@ BUILDS: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)),
     "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SHAPE, head_dim=8)),
     "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SHAPE)),
+    "wide llama": lambda: LlamaForCausalLM(LlamaConfig(**WIDE)),
+    "wide qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**WIDE)),
+    "wide gemma": lambda: GemmaForCausalLM(GemmaConfig(**WIDE)),
 }
 
 

@@ -106,10 +106,8 @@ def test_any_tree_in_any_family_gives_the_loss_and_gradients_of_peft(
     compare(family, examples, limit, least, reference, difference)
 
 
-def test_in_bfloat16_the_gradients_are_as_near_as_those_of_transformers(
-    reference: MakeReference, make_conversations: MakeConversations
-):
-    stock = reference("llama")
+def rounding(stock: Any, make_conversations: MakeConversations) -> tuple[float, float]:
+    """Mean relative distance of the gradients in bfloat16 from those in float32: ours, and those of transformers."""
 
     def gradients(compute: Callable[[PreTrainedModel], object], dtype: torch.dtype) -> torch.Tensor:
         model = stock.tuned(torch.bfloat16).to(dtype)
@@ -129,8 +127,25 @@ def test_in_bfloat16_the_gradients_are_as_near_as_those_of_transformers(
             return sweep(model, examples, limit=10_000)
 
         exact = gradients(plainly, torch.float32)
-        theirs += float((gradients(plainly, torch.bfloat16) - exact).norm() / exact.norm())
-        ours += float((gradients(shared, torch.bfloat16) - exact).norm() / exact.norm())
+        theirs += float((gradients(plainly, torch.bfloat16) - exact).norm() / exact.norm()) / 4
+        ours += float((gradients(shared, torch.bfloat16) - exact).norm() / exact.norm()) / 4
+    return ours, theirs
+
+
+@pytest.mark.parametrize("family", ["wide llama", "wide qwen3", "wide gemma"])
+def test_in_bfloat16_the_gradients_are_within_two_hundredths_and_as_near_as_those_of_transformers(
+    family: str, reference: MakeReference, make_conversations: MakeConversations
+):
+    ours, theirs = rounding(reference(family), make_conversations)
+    assert 0 < ours < 2e-2
+    assert ours < 1.2 * theirs
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma", "phi3"])
+def test_where_bfloat16_is_rough_it_is_no_rougher_than_in_transformers(
+    family: str, reference: MakeReference, make_conversations: MakeConversations
+):
+    ours, theirs = rounding(reference(family), make_conversations)
     assert 0 < ours < 1.4 * theirs
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from tailorbird.cli.logs import Lines
+from tailorbird.protocol.logs import Lines, belonging, current
 from tailorbird.service import acting
 
 KEY = "0123456789abcdef0123456789abcdef"
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 
 
-def line(message: str, *values: object, error: bool = False, **extra: object) -> dict[str, Any]:
+def line(
+    message: str,
+    *values: object,
+    error: bool = False,
+    belongs_to: Callable[[], Mapping[str, str]] = current,
+    **extra: object,
+) -> dict[str, Any]:
     record = logging.makeLogRecord(
         {
             "name": "n",
@@ -27,12 +34,12 @@ def line(message: str, *values: object, error: bool = False, **extra: object) ->
         }
         | extra
     )
-    return json.loads(Lines().format(record))
+    return json.loads(Lines(belongs_to).format(record))
 
 
 def within(who: acting.Acting, message: str) -> dict[str, Any]:
     with acting.begun(who):
-        return line(message)
+        return line(message, belongs_to=acting.facts)
 
 
 def test_a_line_says_its_request_account_principal_and_job() -> None:
@@ -47,6 +54,17 @@ def test_a_line_says_its_request_account_principal_and_job() -> None:
         "principal": "anna",
         "job": "ftjob-1",
     }
+
+
+def test_a_line_says_what_the_process_was_told_it_belongs_to_until_the_block_ends() -> None:
+    with belonging(job="ftjob-1"):
+        with belonging(request_id="r1", account=""):
+            inside = line("hello")
+        after = line("hello")
+    assert (inside["job"], inside["request_id"], "account" in inside) == ("ftjob-1", "r1", False)
+    assert after["job"] == "ftjob-1"
+    assert "request_id" not in after
+    assert "job" not in line("hello")
 
 
 def test_a_line_of_nobody_says_nothing_of_them() -> None:

@@ -1,0 +1,1 @@
+"""The web Studio: NiceGUI pages that call only the public HTTP API, like any customer"""
