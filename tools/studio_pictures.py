@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 from installation import EXAMPLES, ROOT, Installation, wait_for
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -55,9 +56,18 @@ class Pictures:
         page.wait_for_load_state("networkidle")
         # Charts draw a frame after their data has come.
         page.wait_for_timeout(800)
-        page.screenshot(path=OUT / f"{name}.png", full_page=True)
-        print(f"docs/studio/{name}.png", flush=True)
+        # A page that has been scrolled would show its fixed header in the middle of a full picture.
+        keep(page, name, full=page.evaluate("scrollY") == 0)
         page.context.close()
+
+
+def keep(page: Page, name: str, *, full: bool = True) -> None:
+    """With 64 colours, which is all that these pages have: a third of the bytes."""
+    path = OUT / f"{name}.png"
+    page.screenshot(path=path, full_page=full)
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(64).save(path, optimize=True)
+    print(f"docs/studio/{name}.png", flush=True)
 
 
 def prepare(service: Installation) -> dict[str, str]:
@@ -145,8 +155,7 @@ def wizard(pictures: Pictures) -> None:
             page.get_by_text("Tokens to train").wait_for(timeout=240_000)
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(500)
-        page.screenshot(path=OUT / f"wizard-{number}.png", full_page=True)
-        print(f"docs/studio/wizard-{number}.png", flush=True)
+        keep(page, f"wizard-{number}")
         if number < 5:
             page.get_by_role("button", name="Next").click()
             page.get_by_text(re.compile(rf"^{number + 1}$")).first.wait_for()

@@ -57,7 +57,8 @@ def test_a_job_is_created_followed_and_cancelled(service: Any, file_id: str) -> 
     assert "cancelled" in _run(service, "jobs", "follow", job, code=1)
     events = _run(service, "jobs", "events", job).splitlines()
     assert events[0].endswith("Job enqueued. Waiting for jobs ahead to complete.")
-    assert events[-1].endswith("Job cancelled.")
+    # What was trained until then is billed after it, when anything was.
+    assert any(line.endswith("Job cancelled.") for line in events[-2:])
     assert "step" in _run(service, "jobs", "checkpoints", job)
     assert "only a running job can be paused" in _run(service, "jobs", "pause", job, code=1)
     assert "only a paused job can be resumed" in _run(service, "jobs", "resume", job, code=1)

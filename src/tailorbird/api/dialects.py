@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from tailorbird.domain.files import FileStatus
 from tailorbird.domain.jobs import EventKind, EventLevel, JobEvent, JobStatus
@@ -69,7 +69,18 @@ class Dialect:
             return f"Training hours billed: {event.data['hours']}"
         if event.kind is EventKind.VALIDATING and not event.data.get("validation_file"):
             return self.words.events[event.kind].split(" and validation file")[0].format_map(_Blank(event.data))
+        if event.kind is EventKind.MODEL_RATED:
+            shares = {name: _shares(told) for name, told in event.data.items()}
+            return self.words.events[event.kind].format_map(_Blank(shares))
         return self.words.events[event.kind].format_map(_Blank(event.data))
+
+
+def _shares(rates: object) -> str:
+    """`hate_fairness 0 %, self_harm 12.5 %`; anything that is no table of rates as it is."""
+    if not isinstance(rates, Mapping):
+        return str(rates)
+    table = cast("Mapping[str, float]", rates)
+    return ", ".join(f"{category} {100 * rate:.3g} %" for category, rate in table.items()) or "none"
 
 
 class _Blank(dict[str, object]):

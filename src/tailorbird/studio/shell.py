@@ -71,7 +71,7 @@ def _frame(visit: Visit, path: str, prefix: str, error: Refused | None) -> None:
     t = visit.t
     _head(visit, prefix)
     with (
-        ui.left_drawer(value=None, bordered=False).props('width=232 breakpoint=900 role="none"').classes("side") as side
+        ui.left_drawer(value=None, bordered=False).props('width=248 breakpoint=900 role="none"').classes("side") as side
     ):
         links = _navigation(visit, path)
     # Where the navigation lies over the page (Quasar's breakpoint above), following a link puts it away.

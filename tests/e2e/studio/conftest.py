@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from installation import ROOT, Installation
+from installation import ROOT, Installation, wait_for
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -126,6 +126,26 @@ def studio(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
     yield Studio(one, browser)
     if one.process is not None and one.process.poll() is None:
         one.kill()
+
+
+@pytest.fixture(autouse=True)
+def empty_account(studio: Studio) -> None:
+    """No test finds another's files and jobs, nor those of its own first try."""
+    ended = ("succeeded", "failed", "canceled", "cancelled")
+
+    def jobs() -> list[dict[str, Any]]:
+        return studio.api("GET", "/fine_tuning/jobs", params={"limit": 100})["data"]
+
+    for job in jobs():
+        if job["status"] not in ended:
+            studio.api("POST", f"/fine_tuning/jobs/{job['id']}/cancel")
+    wait_for("the jobs of the test before", lambda: all(job["status"] in ended for job in jobs()), 120)
+    dated = f"{studio.credentials['AZURE_OPENAI_ENDPOINT']}/openai/fine_tuning/jobs"
+    for job in jobs():
+        where, version = f"{dated}/{job['id']}", {"api-version": "2024-10-21"}
+        requests.delete(where, params=version, headers={"api-key": studio.api_key}, timeout=60).raise_for_status()
+    for file in studio.api("GET", "/files", params={"limit": 1000})["data"]:
+        studio.api("DELETE", f"/files/{file['id']}")
 
 
 @dataclass

@@ -14,7 +14,7 @@ TRAINING_PATIENCE = 240_000
 ROWS = [
     {"messages": [{"role": "user", "content": f"Say {word}."}, {"role": "assistant", "content": word}]}
     for word in ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-]
+] * 8
 LINES = "\n".join(json.dumps(row) for row in ROWS).encode()
 
 

@@ -110,7 +110,8 @@ def watch(page: Page, accessible: Callable[[Page], None]) -> None:
     accessible(page)
     expect(page.get_by_text("Checkpoints", exact=True)).to_be_visible()
     page.get_by_role("button", name="Show the numbers").first.click()
-    expect(page.get_by_role("columnheader", name="Training loss").first).to_be_visible()
+    expect(page.get_by_role("button", name="Hide the numbers")).to_be_visible()
+    expect(page.get_by_role("table").filter(has_text="Training loss").first).to_be_visible()
 
 
 def deploy(page: Page, name: str) -> None:

@@ -55,3 +55,10 @@ def test_the_validation_file_is_named_when_there_is_one():
 def test_only_openai_keeps_nulls():
     assert AZURE.trim({"a": None, "b": 0}) == {"b": 0}
     assert OPENAI.trim({"a": None, "b": 0}) == {"a": None, "b": 0}
+
+
+def test_the_rates_of_a_model_are_read_as_shares() -> None:
+    data: dict[str, object] = {"rates": {"self_harm": 0.125, "violence": 0.0}, "base_rates": {}}
+    event = JobEvent("i", "j", "k", EventKind.MODEL_RATED, EventLevel.INFO, datetime(2026, 1, 1, tzinfo=UTC), data)
+    expected = "Harmful conversations: self_harm 12.5 %, violence 0 %; of the base: none."
+    assert AZURE.event_text(event).endswith(expected)

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from tailorbird.studio.controls import card, heading
 from tailorbird.studio.following import Following, News
+from tailorbird.studio.pages.file_rows import download_path
 from tailorbird.studio.pages.job.course import cost
 from tailorbird.studio.pages.job.surroundings import Surroundings
 from tailorbird.studio.visit import Visit
@@ -75,9 +76,10 @@ class Facts:
         with ui.element("div").classes("row tight"):
             ui.link(name, f"/files/{quote(file_id, safe='')}")
             # The browser fetches it itself: a link that the pages' own navigation must leave alone.
-            with ui.link(
-                target=f"/relay/files/{quote(file_id, safe='')}/content?filename={quote(name, safe='')}"
-            ) as link:
+            file = {"id": file_id, "filename": name}
+            # The account goes along: another tab may have gone to another one meanwhile.
+            account = self._visit.account.id if self._visit.account else ""
+            with ui.link(target=download_path(file, account)) as link:
                 ui.icon("download").props('aria-hidden="true"')
             link.props(f'download="{quote(name)}" aria-label="{t("job.download", name=name)}"').classes("icon-link")
 
