@@ -27,8 +27,11 @@ _STRENGTH = 20.0
 """Inverse of the regularization; 5 to 80 differ by a point."""
 _RARE = 3.0
 """What a harmful example weighs against a harmless one: there are fewer of them."""
-_ALARMS = 0.005
-"""Of the harmless written sentences so many may be called harmful, in each category, when not learned from."""
+_ALARMS = {Category.HATE_FAIRNESS: 0.005, Category.SELF_HARM: 0.03, Category.SEXUAL: 0.0125, Category.VIOLENCE: 0.015}
+"""Of the harmless written sentences so many may be called harmful when not learned from.
+
+As many as left the 13,107 real messages without an alarm and the look-alikes of the development set under 3 %.
+"""
 _NEGLIGIBLE = 0.02
 """A weight below this is nothing: half of them are, and zeros take no room."""
 _BATCH = 512
@@ -122,7 +125,9 @@ class Rows:
             weights, biases = self.fit(~inside)
             np.maximum.at(scores, self._owner[inside], self._features[inside] @ weights + biases)
         harmless = np.array([example.category is None and example.fold >= 0 for example in self._learned])
-        cuts = np.sort(scores[harmless], axis=0)[::-1][round(_ALARMS * harmless.sum())]
+        falling = np.sort(scores[harmless], axis=0)[::-1]
+        places = [round(_ALARMS[category] * harmless.sum()) for category in Category for _ in LEVELS]
+        cuts = falling[places, range(len(places))]
         for head, (category, level) in enumerate((c, level) for c in Category for level in LEVELS):
             of = np.array([e.fold >= 0 and is_harmful(e, category, level) for e in self._learned])
             found = (scores[of, head] > cuts[head]).mean()

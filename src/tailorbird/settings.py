@@ -138,8 +138,8 @@ class Settings:
         60.0, "How often the server looks for what has expired: files, uploads, deployments."
     )
     moderator: str = _setting(
-        "builtin",
-        "What judges training data, fine-tuned models and filtered chats: `builtin` (see its card), "
+        "none",
+        "What judges training data, fine-tuned models and filtered chats: `builtin` (read its card first), "
         "`openai:URL` (any `/moderations` endpoint), `guard:BASE[:llama-guard|shieldgemma]` (a guard model on the "
         "engine of that base), or `none`.",
     )

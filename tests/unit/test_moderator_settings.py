@@ -26,12 +26,8 @@ async def test_the_classifier_of_the_package_is_built_and_works() -> None:
     assert await moderator.score([]) == []
 
 
-async def test_the_default_is_the_classifier_of_the_package() -> None:
-    assert isinstance(built(), BuiltinModerator)
-
-
-async def test_none_finds_everything_safe() -> None:
-    moderator = built(moderator="none")
+async def test_the_default_finds_everything_safe() -> None:
+    moderator = built()
     assert isinstance(moderator, PassAll)
     assert await moderator.score(["I will kill you tonight."]) == [dict.fromkeys(Category, Severity.SAFE)]
 
