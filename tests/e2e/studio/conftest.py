@@ -130,7 +130,15 @@ def studio(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
 
 @pytest.fixture(autouse=True)
 def empty_account(studio: Studio) -> None:
-    """No test finds another's files and jobs, nor those of its own first try."""
+    """No test finds another's files, jobs and deployments, nor those of its own first try."""
+    here = studio.installation
+
+    def deployments() -> list[str]:
+        return [one["name"] for one in here.arm("GET", "/deployments").json()["value"]]
+
+    for name in deployments():
+        here.arm("DELETE", f"/deployments/{name}")
+    wait_for("the deployments' end", lambda: not deployments(), 60)
     ended = ("succeeded", "failed", "canceled", "cancelled")
 
     def jobs() -> list[dict[str, Any]]:

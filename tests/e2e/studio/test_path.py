@@ -118,6 +118,8 @@ def deploy(page: Page, name: str) -> None:
     at(page, "Deployments")
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_role("button", name="Create").last.click()
+    made = page.get_by_role("row").filter(has_text=name).get_by_text("Succeeded")
+    expect(made.or_(page.get_by_role("heading", name=name, level=1)).first).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=60_000)
 
 

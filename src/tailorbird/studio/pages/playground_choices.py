@@ -82,8 +82,9 @@ def others(t: Words, known: Mapping[str, Choice], left: str) -> dict[str, str]:
 
 async def load_choices(visit: Visit) -> dict[str, Choice]:
     """Raises Refused."""
-    rows = await load(visit)
-    return choices(visit.t, rows, (await visit.api.fresh("/models", 5.0))["data"])
+    # Asked anew: who comes from the deployment they have just created must find it here.
+    rows = await load(visit, 0.0)
+    return choices(visit.t, rows, (await visit.api.fresh("/models", 0.0))["data"])
 
 
 async def training_of(visit: Visit, job: str) -> Trained | None:
