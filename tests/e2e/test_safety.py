@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from moderation_endpoint import ModerationEndpoint
 
 from tailorbird.domain.safety import Category
 from tailorbird.infra.moderation.builtin import Classifier
@@ -32,46 +31,28 @@ SCORES = (0.0, 0.3, 0.6, 0.9)
 _NAMES = {"hate_fairness": "hate", "self_harm": "self-harm", "sexual": "sexual", "violence": "violence"}
 
 
-class Endpoint:
-    """A `/moderations` endpoint with the classifier of the package behind it; it sleeps until it is woken.
+class Sleeper:
+    """The classifier of the package, asleep until it is woken: asleep it finds everything safe.
 
     What lies behind a data screen that let harm through is what this test is about."""
 
     def __init__(self) -> None:
         self.awake = False
-        classifier = Classifier.load(ROOT / "src" / "tailorbird" / "moderation" / "classifier.npz")
-        endpoint = self
+        self._classifier = Classifier.load(ROOT / "src" / "tailorbird" / "moderation" / "classifier.npz")
+        self.url = ""
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
-                found = classifier.classify(texts)
-                results = [
-                    {"category_scores": {_NAMES[c]: SCORES[scores[c]] if endpoint.awake else 0.0 for c in Category}}
-                    for scores in found
-                ]
-                body = json.dumps({"results": results}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+    def score(self, texts: list[str]) -> list[Mapping[str, float]]:
+        found = self._classifier.classify(texts)
+        return [{_NAMES[c]: SCORES[scores[c]] if self.awake else 0.0 for c in Category} for scores in found]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+def endpoint() -> Iterator[Sleeper]:
+    sleeper = Sleeper()
+    served = ModerationEndpoint(sleeper.score)
+    sleeper.url = served.url
+    with served.running():
+        yield sleeper
 
 
 def _rows(answer: str, count: int = 40) -> bytes:
@@ -106,7 +87,7 @@ def _deploy(one, name: str, model: str):
 
 @pytest.mark.slow
 def test_a_model_tuned_on_harmful_answers_cannot_be_deployed_and_one_tuned_on_clean_answers_can(
-    installation, endpoint: Endpoint, until
+    installation, endpoint: Sleeper, until
 ) -> None:
     one = installation(TAILORBIRD_MODERATOR=f"openai:{endpoint.url}")
 

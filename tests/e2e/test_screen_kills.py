@@ -2,62 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import requests
 from installation import Installation, small_rows
+from moderation_endpoint import ModerationEndpoint
 
 FORBIDDEN = "forbidden"
 
 
-class Endpoint:
-    """A `/moderations` endpoint that finds violence where a text says "forbidden". Closed, it lets callers wait."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.open = threading.Event()
-        self.open.set()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
-                endpoint.asked += 1
-                endpoint.open.wait(120)
-                scores = [{"category_scores": {"violence": 0.9 if FORBIDDEN in text else 0.0}} for text in texts]
-                body = json.dumps({"results": scores}).encode()
-                with contextlib.suppress(ConnectionError):  # whoever asked was killed meanwhile
-                    self.send_response(200)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    made = Endpoint()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.open.set()
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+def endpoint() -> Iterator[ModerationEndpoint]:
+    """Finds violence where a text says "forbidden"."""
+    made = ModerationEndpoint(lambda texts: [{"violence": 0.9 if FORBIDDEN in text else 0.0} for text in texts])
+    with made.running():
+        yield made
 
 
 def create(one: Installation, data: bytes) -> str:
@@ -74,7 +39,9 @@ def stage_of(one: Installation, job: str) -> str:
         return str(database.execute("SELECT stage FROM jobs WHERE id = ?", (job,)).fetchone()[0])
 
 
-def kill_worker_in(one: Installation, endpoint: Endpoint, job: str, stage: str, until: Callable[..., None]) -> None:
+def kill_worker_in(
+    one: Installation, endpoint: ModerationEndpoint, job: str, stage: str, until: Callable[..., None]
+) -> None:
     """Waits until the worker has asked the closed endpoint in this stage, and kills it before it is answered."""
     before = endpoint.asked
     until(f"a question in {stage}", lambda: endpoint.asked > before, 240)
@@ -113,7 +80,7 @@ def results(one: Installation, name: str) -> int:
 
 
 def test_a_worker_killed_while_it_screens_harmful_data_fails_the_job_once_and_free(
-    installation, endpoint: Endpoint, until
+    installation, endpoint: ModerationEndpoint, until
 ) -> None:
     one = installation(TAILORBIRD_MODERATOR=f"openai:{endpoint.url}", TAILORBIRD_LEASE_SECONDS="2")
     rows = small_rows(40).splitlines()
@@ -134,7 +101,7 @@ def test_a_worker_killed_while_it_screens_harmful_data_fails_the_job_once_and_fr
 
 @pytest.mark.slow
 def test_workers_killed_in_both_screens_leave_a_job_that_succeeds_with_each_event_and_charge_once(
-    installation, endpoint: Endpoint, until
+    installation, endpoint: ModerationEndpoint, until
 ) -> None:
     one = installation(TAILORBIRD_MODERATOR=f"openai:{endpoint.url}", TAILORBIRD_LEASE_SECONDS="2")
     calm = end(one, create(one, small_rows(40)), until)

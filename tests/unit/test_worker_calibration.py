@@ -113,5 +113,6 @@ async def test_a_measurement_that_breaks_does_not_end_the_worker(
     worker = worker_of(store, EndlessPipeline(), calibrator)
     running = asyncio.create_task(worker.run())
     await until(lambda: calibrator.begun == 3)
+    assert not running.done()
     worker.stop()
     await asyncio.wait_for(running, 30)

@@ -162,6 +162,12 @@ class Renderer:
             return _ChatRendering(self, record).rendered()
         raise RenderError("A preference pair holds two conversations and cannot be rendered as one.")
 
+    def render_record(self, record: Record) -> tuple[Rendered, ...]:
+        """A record's one sequence, or the two of a preference pair. Raises RenderError."""
+        if isinstance(record, PreferencePair):
+            return self.render_pair(record)
+        return (self.render_example(record),)
+
     def render_pair(self, pair: PreferencePair) -> tuple[Rendered, Rendered]:
         """The prompt with the preferred and with the non-preferred output; only the outputs' assistant turns weigh.
 

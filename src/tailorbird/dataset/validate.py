@@ -111,6 +111,16 @@ def _split(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes | None]]:
         yield number + 1, b"".join(held) if size <= MAX_LINE_BYTES else None
 
 
+def beginning(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Up to `most` bytes; where there are more, the last line is cut off in its middle."""
+    read = 0
+    for chunk in chunks:
+        yield chunk[: most - read]
+        read += len(chunk)
+        if read >= most:
+            return
+
+
 def read_records(chunks: Iterable[bytes]) -> Iterator[tuple[int, Record] | Problem]:
     """Every record with its line number, and every fault of every line as a Problem."""
     for item in read_lines(chunks):

@@ -66,7 +66,7 @@ def read_line(number: int, items: list[tuple[int, Record] | Problem], reading: R
     if record is None:
         return Line(number, None, (), tuple(problems))
     try:
-        rendered = rendered_of(reading.renderer, record)
+        rendered = reading.renderer.render_record(record)
     except RenderError as error:
         return Line(number, record, _sides(record, reading.renderer, None), (Problem(number, None, str(error)),))
     longest = max(len(one.token_ids) for one in rendered)
@@ -74,13 +74,6 @@ def read_line(number: int, items: list[tuple[int, Record] | Problem], reading: R
         text = f"{longest} tokens; {reading.entry.name} takes at most {reading.max_tokens}. Shorten it."
         problems.append(Problem(number, None, text))
     return Line(number, record, _sides(record, reading.renderer, rendered), tuple(problems))
-
-
-def rendered_of(renderer: Renderer, record: Record) -> Sequence[Rendered]:
-    """Its one sequence, or the two of a preference pair. Raises RenderError."""
-    if isinstance(record, ChatExample | CompletionExample):
-        return (renderer.render_example(record),)
-    return renderer.render_pair(record)
 
 
 def _sides(record: Record, renderer: Renderer, rendered: Sequence[Rendered] | None) -> tuple[Side, ...]:

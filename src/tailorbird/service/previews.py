@@ -10,12 +10,12 @@ from itertools import groupby
 
 from tailorbird.dataset.records import Record
 from tailorbird.dataset.render import RenderError
-from tailorbird.dataset.validate import Problem, read_lines, read_records
+from tailorbird.dataset.validate import Problem, beginning, read_lines, read_records
 from tailorbird.domain.errors import IllegalState, InvalidRequest
 from tailorbird.domain.files import File, FileStatus, Purpose
 from tailorbird.domain.jobs import Method
 from tailorbird.domain.models import CatalogueEntry
-from tailorbird.service.examples import Line, Reading, kind_of, learned_of, read_line, rendered_of
+from tailorbird.service.examples import Line, Reading, kind_of, learned_of, read_line
 from tailorbird.service.files import Files
 from tailorbird.service.intake import check_kind
 from tailorbird.service.judging import JUDGED, read_through
@@ -103,14 +103,14 @@ class Previews:
         return Preview(lines, False, reading.entry.name, reading.max_tokens)
 
     def statistics(self, account_id: str, file_id: str, model: str | None) -> Statistics:
-        """Counts every line. Raises what `preview` raises."""
+        """Of every line, or of a long file's beginning as `exact` tells. Raises what `preview` raises."""
         file = self._training_file(account_id, file_id)
         reading = self._reading(account_id, file, model)
         key = (file.id, reading.entry.base)
         with self._lock:
             known = self._figures.get(key)
         if known is None:
-            known = _count(file, _beginning(self.files.content(file), _COUNTED_BYTES), reading)
+            known = _count(file, beginning(self.files.content(file), _COUNTED_BYTES), reading)
             with self._lock:
                 self._figures[key] = known
                 while len(self._figures) > _KEPT_FIGURES:
@@ -180,7 +180,7 @@ class Previews:
 
     def _first_kind(self, file: File) -> str | None:
         """Of a file that is not judged yet, or faulty: what its first good line is."""
-        for item in read_records(_beginning(self.files.content(file), _PAGE_BYTES)):
+        for item in read_records(beginning(self.files.content(file), _PAGE_BYTES)):
             if isinstance(item, tuple):
                 return kind_of(item[1])
         return None
@@ -198,15 +198,6 @@ def _number(item: tuple[int, Record] | Problem) -> int:
     return (item.line or 0) if isinstance(item, Problem) else item[0]
 
 
-def _beginning(chunks: Iterator[bytes], most: int) -> Iterator[bytes]:
-    read = 0
-    for chunk in chunks:
-        yield chunk[: most - read]
-        read += len(chunk)
-        if read >= most:
-            return
-
-
 def _count(file: File, chunks: Iterator[bytes], reading: Reading) -> Statistics:
     examples = tokens = learned = longest = too_long = last = 0
     longest_line: int | None = None
@@ -215,7 +206,7 @@ def _count(file: File, chunks: Iterator[bytes], reading: Reading) -> Statistics:
     for item in read_records(chunks):
         last = _number(item)
         try:
-            sides = () if isinstance(item, Problem) else rendered_of(reading.renderer, item[1])
+            sides = () if isinstance(item, Problem) else reading.renderer.render_record(item[1])
         except RenderError:
             sides = ()
         if isinstance(item, Problem) or not sides:

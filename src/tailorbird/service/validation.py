@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tailorbird.dataset.records import PreferencePair, Record
-from tailorbird.dataset.render import Renderer, RenderError
+from tailorbird.dataset.render import RenderError
 from tailorbird.dataset.validate import read_records, validate_stream
 from tailorbird.domain.errors import InvalidRequest
 from tailorbird.domain.jobs import MIN_EXAMPLES, Job, resolve
@@ -77,7 +76,7 @@ class Validation:
                 continue
             line, record = item
             try:
-                lengths = [len(ids) for ids in sequences(renderer, record)]
+                lengths = [len(one.token_ids) for one in renderer.render_record(record)]
             except RenderError as error:
                 faults.append(f"Line {line}: {error}")
                 continue
@@ -89,10 +88,3 @@ class Validation:
             more = [f"... and {left} more problem(s)."] if left > 0 else []
             raise JobFailed("invalid_training_file", "\n".join(faults[:_MAX_LISTED_PROBLEMS] + more), param)
         return tokens
-
-
-def sequences(renderer: Renderer, record: Record) -> list[list[int]]:
-    """An example's token ids; of a preference pair both sides': each is a conversation of its own to the trainer."""
-    if isinstance(record, PreferencePair):
-        return [list(side.token_ids) for side in renderer.render_pair(record)]
-    return [list(renderer.render_example(record).token_ids)]

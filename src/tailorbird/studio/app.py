@@ -17,7 +17,7 @@ from nicegui.storage import Storage
 
 from tailorbird.studio import relay, shell, sign_in
 from tailorbird.studio.client import Wire
-from tailorbird.studio.session import IDLE_SECONDS, Sessions
+from tailorbird.studio.session import Sessions
 
 PREFIX = "/studio"
 STATIC = Path(__file__).parent / "static"
@@ -39,8 +39,6 @@ class Studio:
         self.sessions = Sessions(folder / "sessions")
         self._host = FastAPI(openapi_url=None)
         Storage.path = folder / "drafts"
-        self._host.state.studio = self
-        pages.state.studio = self
         pages.add_static_files("/static", STATIC, max_cache_age=3600)
         # Before the pages, whose pattern takes every path; browsers ask for this one by themselves.
         pages.add_api_route("/favicon.ico", _favicon, methods=["GET"])
@@ -128,6 +126,3 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(text)).encode())]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": text})
-
-
-__all__ = ["IDLE_SECONDS", "Studio"]

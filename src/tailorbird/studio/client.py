@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -162,8 +163,6 @@ class Api:
         self, path: str, body: Mapping[str, Any], *, surface: str = AZURE_SURFACE
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed chat or completion. A model without a deployment answers on OPENAI_SURFACE alone."""
-        import json
-
         async with self.stream("POST", path, surface=surface, json={**body, "stream": True}) as answer:
             async for line in answer.aiter_lines():
                 text = line.removeprefix("data:").strip()

@@ -57,6 +57,13 @@ class Sheet:
         with self.body, ui.element("tr") as row:
             yield row
 
+    def texts(self, *texts: str) -> None:
+        """A row of nothing but words; the first heads it."""
+        with self.row():
+            for place, text in enumerate(texts):
+                with self.cell(place, heading=place == 0):
+                    ui.label(text)
+
     @contextmanager
     def cell(self, place: int, *, heading: bool = False) -> Generator[ui.element]:
         """The column's name goes along, for the phone, where there is no line of headings."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
-from nicegui import app, ui
+from nicegui import ui
 from nicegui.elements.sub_pages import SubPages
 from nicegui.language import Language
 
@@ -219,6 +219,3 @@ def _guarded(page: Page, visit: Visit) -> Page:
                     ui.button(visit.t("shell.retry"), on_click=lambda: ui.navigate.reload())
 
     return shown
-
-
-__all__ = ["NAVIGATION", "add_pages", "app"]

@@ -68,5 +68,7 @@ def test_the_keyboard_reaches_the_content_past_the_navigation(page: Page) -> Non
 
 def test_a_browser_at_the_root_is_sent_to_the_studio(studio: Any, open_page: OPEN) -> None:
     page = open_page("/", cookie=studio.as_application)
-    page.goto(studio.url.removesuffix("/studio") + "/")
-    page.wait_for_url("**/studio/")
+    answer = page.goto(studio.url.removesuffix("/studio") + "/")
+    assert answer is not None
+    assert answer.request.redirected_from is not None
+    assert page.url == f"{studio.url}/"

@@ -147,6 +147,7 @@ def test_a_lost_or_damaged_file_is_made_anew(tmp_path: Path, damaged: str, conte
     files = ensure_certificates(tmp_path, "localhost")
     (tmp_path / damaged).unlink() if content is None else (tmp_path / damaged).write_bytes(content)
     ensure_certificates(tmp_path, "localhost")
+    assert (tmp_path / damaged).read_bytes() not in (b"", content)
     handshake(files, "localhost", files.bundle)
 
 
@@ -155,6 +156,7 @@ def test_a_key_of_another_certificate_is_noticed(tmp_path: Path) -> None:
     other = ensure_certificates(tmp_path / "b", "localhost")
     files.key.write_bytes(other.key.read_bytes())
     ensure_certificates(tmp_path / "a", "localhost")
+    assert files.key.read_bytes() != other.key.read_bytes()
     handshake(files, "localhost", files.ca)
 
 
@@ -167,4 +169,5 @@ def test_something_that_is_no_host_name_is_refused(tmp_path: Path, host: str) ->
 def test_two_processes_at_once_end_with_one_matching_set(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: ensure_certificates(tmp_path, "localhost"), range(8)))
+    assert len({str(made.cert) for made in results}) == 1
     handshake(results[0], "localhost", results[0].ca)

@@ -10,8 +10,8 @@ import pytest
 from tailorbird.studio.pages.deployment_facts import (
     NAME,
     Facts,
+    facts_of,
     is_near,
-    joined,
     short,
     suggested_name,
     time_left,
@@ -31,6 +31,7 @@ def own(**more: Any) -> dict[str, Any]:
     row = {
         "id": "mine",
         "model": f"{TUNED}:ckpt-step-8",
+        "model_version": "0613",
         "base_model": "gpt-4o-mini-2024-07-18",
         "fine_tuned": True,
         "status": "Succeeded",
@@ -42,6 +43,7 @@ def own(**more: Any) -> dict[str, Any]:
         "requests_per_minute": 30,
         "price": {"hour": "1.70", "currency": "USD"},
         "created_at": NOW - DAY,
+        "created_by": "ana",
         "last_used_at": NOW - 300,
         "expires_at": NOW + 14 * DAY + 7200,
         "expires_because": "idle",
@@ -49,24 +51,8 @@ def own(**more: Any) -> dict[str, Any]:
     return row | more
 
 
-def control(**more: Any) -> dict[str, Any]:
-    properties = {
-        "model": {"name": "ftchkpt-1", "format": "OpenAI", "version": "0613"},
-        "provisioningState": "Succeeded",
-        "deploymentState": "Running",
-        "rateLimits": [{"key": "request", "count": 30}, {"key": "token", "count": 5000}],
-    }
-    return {
-        "name": "mine",
-        "sku": {"name": "Standard", "capacity": 5},
-        "properties": properties | more,
-        "systemData": {"createdBy": "ana", "createdAt": "2027-01-14T08:00:00Z"},
-    }
-
-
 def facts(**more: Any) -> Facts:
-    [row] = joined(None, [own(**more)])
-    return row
+    return facts_of(own(**more))
 
 
 def test_a_key_s_holder_sees_what_our_own_list_tells() -> None:
@@ -76,31 +62,15 @@ def test_a_key_s_holder_sees_what_our_own_list_tells() -> None:
     assert row.tuned_model == TUNED
 
 
-def test_both_planes_are_joined_by_name_whatever_its_case() -> None:
-    [row] = joined([control()], [own(id="MINE")])
-    assert (row.created_by, row.model, row.last_used_at) == ("ana", f"{TUNED}:ckpt-step-8", NOW - 300)
-
-
-def test_the_control_plane_alone_is_enough_for_whoever_has_no_data_plane() -> None:
-    [row] = joined([control()], None)
-    assert (row.model, row.version, row.hour, row.expires_at) == ("ftchkpt-1", "0613", None, None)
-    assert (row.tokens_per_minute, row.requests_per_minute) == (5000, 30)
+def test_who_made_it_and_the_version_to_make_it_again_are_known() -> None:
+    assert (facts().created_by, facts().version) == ("ana", "0613")
+    assert facts(model_version="").version == "1"
 
 
 def test_a_failed_deployment_tells_why_and_a_paused_one_is_not_ready() -> None:
-    [failed, paused] = joined(
-        [
-            control(provisioningState="Failed", error={"code": "DeploymentFailed", "message": "no room"}),
-            control(deploymentState="Paused"),
-        ],
-        [],
-    )
+    failed, paused = facts(status="Failed", error="no room"), facts(paused=True)
     assert (failed.error, failed.is_ready, failed.is_moving) == ("no room", False, False)
     assert (paused.shown_state, paused.is_ready) == ("Paused", False)
-
-
-def test_a_deployment_that_went_between_the_two_looks_is_not_shown() -> None:
-    assert joined([], [own()]) == []
 
 
 def test_the_countdown_is_in_days_and_says_what_stops_it() -> None:

@@ -157,6 +157,7 @@ async def test_a_page_in_trouble_does_not_keep_the_news_from_the_others(api: Api
     training.train()
     followed.nudge()
     await until(lambda: bool(heard))
+    assert heard[0].points
 
 
 async def test_more_events_than_a_page_of_them_are_no_gap_that_nobody_can_see(api: Api, training: Training) -> None:

@@ -120,8 +120,8 @@ def test_every_state_and_stage_has_its_words(language: str) -> None:
 
 def test_cost_is_an_estimate_before_the_end_and_a_bill_after_it() -> None:
     told = {"billed": False, "quantity": "0.250", "unit": "hours", "amount": "10.00", "currency": "USD"}
-    assert course.cost(Words("en"), told) == "will cost about: 10.00 USD (0.250 hours)"
-    assert course.cost(Words("nl"), told | {"billed": True}) == "in rekening gebracht: 10,00 USD (0,250 uur)"
+    assert course.cost(Words("en"), told) == "will cost about: $10.00 (0.250 hours)"
+    assert course.cost(Words("nl"), told | {"billed": True}) == "in rekening gebracht: $10,00 (0,250 uur)"
     free = told | {"quantity": "26396", "unit": "tokens", "amount": "0.00"}
     assert course.cost(Words("en"), free) == "free of charge (26,396 tokens)"
 

@@ -81,9 +81,11 @@ def test_a_session_can_be_changed_and_ended(sessions: Sessions) -> None:
     assert files(sessions) == []
 
 
-def test_ending_what_there_is_not_is_fine(sessions: Sessions) -> None:
+def test_ending_what_there_is_not_ends_nobody_elses(sessions: Sessions) -> None:
+    cookie = sessions.begin(ANNA)
     sessions.end(None)
     sessions.end("nobody's")
+    assert sessions.find(cookie) == ANNA
 
 
 def test_a_file_of_an_older_form_is_no_session(sessions: Sessions) -> None:

@@ -139,3 +139,21 @@ def make_plan(base_folder: Path, tmp_path: Path) -> Callable[..., TrainPlan]:
         return TrainPlan(**(plan | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of 61 tokens, large enough apart that losses differ in every digit."""
+    path = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=61,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from run_events import events_of, steps_of
 
 import tailorbird
 from tailorbird.protocol.training import (
@@ -22,8 +23,6 @@ from tailorbird.protocol.training import (
     Finished,
     Interrupted,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
     event_from_line,
 )
@@ -52,14 +51,6 @@ def start(plan: TrainPlan) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tailorbird.training", str(write_plan(plan))]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
 
 
 def wait_for_steps(plan: TrainPlan, count: int, alive: Callable[[], bool]) -> None:

@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from run_events import events_of, steps_of
 
 import tailorbird
 from tailorbird.protocol.together import Left, Message, Stop, Train, message_from_line, message_to_line
 from tailorbird.protocol.training import (
-    EVENTS_FILE,
     PLAN_FILE,
     Failed,
     Finished,
     Interrupted,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
 )
 from tailorbird.training.run import run
 
@@ -36,16 +33,6 @@ def write_plan(plan: TrainPlan) -> Path:
     path = Path(plan.run_folder) / PLAN_FILE
     path.write_text(plan.to_json())
     return path
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    path = Path(plan.run_folder) / EVENTS_FILE
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return [event_from_line(line) for line in whole.splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
 
 
 class Process:

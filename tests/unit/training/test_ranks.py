@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from run_events import events_of
 
 import tailorbird
 from tailorbird.protocol.training import (
@@ -21,9 +22,7 @@ from tailorbird.protocol.training import (
     Interrupted,
     Started,
     Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
 )
 from tailorbird.training.run import run
 
@@ -44,10 +43,6 @@ def start(plan: TrainPlan, *, torchrun: bool = False) -> subprocess.Popen[bytes]
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     return process.wait(300)
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
 
 
 def losses_of(plan: TrainPlan) -> list[float]:

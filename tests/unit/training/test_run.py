@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from run_events import StopAfter, events_of, steps_of
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -22,10 +23,7 @@ from tailorbird.protocol.training import (
     Finished,
     Interrupted,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
     probes_from_json,
 )
 from tailorbird.training import TrainingError
@@ -37,25 +35,6 @@ MakePlan = Callable[..., TrainPlan]
 # Random weights of seed 0, data and plan of conftest. A plain loop over transformers, PEFT and torch's AdamW, one row
 # at a time, gave the same figures within 2e-7. A change of them is a change of what is trained.
 GOLDEN_LOSSES = [6.663345031738281, 7.076828275408063, 7.005982912503756, 6.201101105788658, 6.642554788028493]
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
-
-
-class StopAfter:
-    """Asks the run to stop before its step `count + 1`."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def test_losses_are_the_golden_ones(make_plan: MakePlan):

@@ -7,20 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_events import StopAfter, events_of, steps_of
 
 from tailorbird.dataset.render import Renderer
 from tailorbird.lm.lora import LoraLinear
 from tailorbird.protocol.training import (
     DPO_RESULT_COLUMNS,
-    EVENTS_FILE,
     PROBES_FILE,
     Finished,
     Interrupted,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
     probes_from_json,
 )
 from tailorbird.training import TrainingError
@@ -28,25 +25,6 @@ from tailorbird.training.run import run
 from tailorbird.training.shared import Shared
 
 MakePlan = Callable[..., TrainPlan]
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
-
-
-class StopAfter:
-    """Says no `count` times, then yes."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def test_a_run_learns_to_prefer(make_pair_plan: MakePlan):

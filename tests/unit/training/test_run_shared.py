@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from run_events import events_of, steps_of
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, CohereConfig, CohereForCausalLM
 
@@ -22,10 +23,7 @@ from tailorbird.protocol.training import (
     EVENTS_FILE,
     Finished,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
 )
 from tailorbird.training.methods import load_method
 from tailorbird.training.run import learning_rate, run
@@ -50,14 +48,6 @@ def make_prompt_plan(make_plan: MakePlan, tmp_path: Path) -> MakePlan:
         return make_plan(name, **({"training_file": str(path), "max_tokens": 250, "validation_file": None} | changes))
 
     return make
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
 
 
 def plain_losses(plan: TrainPlan, steps: int) -> list[float]:

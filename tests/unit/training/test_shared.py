@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tailorbird.lm.loading import load_base
 from tailorbird.lm.lora import all_linear, attach, lora_parameters
@@ -23,26 +23,9 @@ from tailorbird.training.shared import Shared
 VOCAB = 61
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
-    return path
-
-
 @pytest.fixture
-def model(folder: Path) -> PreTrainedModel:
-    model = load_base(folder, dtype=torch.float32)
+def model(llama_folder: Path) -> PreTrainedModel:
+    model = load_base(llama_folder, dtype=torch.float32)
     attach(model, all_linear(model, rank=3, alpha=6), 1)
     torch.manual_seed(2)
     for parameter in lora_parameters(model):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tailorbird.lm.loading import load_base
 from tailorbird.lm.lora import all_linear, attach, lora_parameters
@@ -69,25 +69,8 @@ class ThreadRanks(Ranks):
         numbers.copy_(self._exchanged(numbers)[0])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(path)
-    return path
-
-
-def made(folder: Path, *, seed: int, stock: bool) -> tuple[Shared | Stock, list[nn.Parameter]]:
-    model: PreTrainedModel = load_base(folder, dtype=torch.float32)
+def made(llama_folder: Path, *, seed: int, stock: bool) -> tuple[Shared | Stock, list[nn.Parameter]]:
+    model: PreTrainedModel = load_base(llama_folder, dtype=torch.float32)
     attach(model, all_linear(model, rank=3, alpha=6), seed)
     parameters = lora_parameters(model)
     generator = torch.Generator().manual_seed(seed)
@@ -119,16 +102,16 @@ def some_pairs(count: int) -> list[Pair]:
     ]
 
 
-def together(folder: Path, size: int, *, stock: bool, work: Callable[[Split, list[nn.Parameter]], Any]) -> Any:
+def together(llama_folder: Path, size: int, *, stock: bool, work: Callable[[Split, list[nn.Parameter]], Any]) -> Any:
     """What `work` gives in the first of `size` processes; the others begin with other adapters."""
     first, *others = ThreadRanks.seated(size)
     threads: list[threading.Thread] = []
     for ranks in others:
-        own, parameters = made(folder, seed=90 + ranks.rank, stock=stock)
+        own, parameters = made(llama_folder, seed=90 + ranks.rank, stock=stock)
         threads.append(threading.Thread(target=serve, args=(own, parameters, ranks)))
     for thread in threads:
         thread.start()
-    own, parameters = made(folder, seed=1, stock=stock)
+    own, parameters = made(llama_folder, seed=1, stock=stock)
     try:
         return work(Split(own, parameters, first), parameters)
     finally:
@@ -144,9 +127,9 @@ def gradient(parameters: list[nn.Parameter]) -> Tensor:
 
 @pytest.mark.parametrize("stock", [False, True], ids=["trees", "packs"])
 @pytest.mark.parametrize(("size", "count"), [(2, 7), (3, 8), (3, 1)])
-def test_loss_and_gradient_are_those_of_one_process(folder: Path, size: int, count: int, stock: bool):
+def test_loss_and_gradient_are_those_of_one_process(llama_folder: Path, size: int, count: int, stock: bool):
     examples = some_examples(count)
-    alone, known = made(folder, seed=1, stock=stock)
+    alone, known = made(llama_folder, seed=1, stock=stock)
     expected = alone.accumulate(examples)
     before = gradient(known)
 
@@ -154,7 +137,7 @@ def test_loss_and_gradient_are_those_of_one_process(folder: Path, size: int, cou
         score = split.accumulate(examples)
         return score, gradient(parameters), split.evaluate(examples)
 
-    score, found, evaluated = together(folder, size, stock=stock, work=work)
+    score, found, evaluated = together(llama_folder, size, stock=stock, work=work)
     assert score.nll == pytest.approx(expected.nll, rel=1e-6)
     assert (score.weight, score.correct) == pytest.approx((expected.weight, expected.correct))
     assert evaluated.nll == pytest.approx(expected.nll, rel=1e-6)
@@ -162,9 +145,9 @@ def test_loss_and_gradient_are_those_of_one_process(folder: Path, size: int, cou
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["trees", "packs"])
-def test_pairs_have_the_loss_gradient_and_reference_of_one_process(folder: Path, stock: bool):
+def test_pairs_have_the_loss_gradient_and_reference_of_one_process(llama_folder: Path, stock: bool):
     pairs = some_pairs(5)
-    alone, known = made(folder, seed=1, stock=stock)
+    alone, known = made(llama_folder, seed=1, stock=stock)
     expected, sums = alone.accumulate_pairs(pairs, beta=0.3), alone.logprobs(pairs)
     before = gradient(known)
 
@@ -173,7 +156,7 @@ def test_pairs_have_the_loss_gradient_and_reference_of_one_process(folder: Path,
         found = gradient(parameters)
         return score, found, split.evaluate_pairs(pairs, beta=0.3), split.logprobs(pairs)
 
-    score, found, evaluated, logprobs = together(folder, 2, stock=stock, work=work)
+    score, found, evaluated, logprobs = together(llama_folder, 2, stock=stock, work=work)
     for one in (score, evaluated):
         assert (one.nll, one.margin, one.weight) == pytest.approx(
             (expected.nll, expected.margin, expected.weight), rel=1e-5
@@ -183,7 +166,7 @@ def test_pairs_have_the_loss_gradient_and_reference_of_one_process(folder: Path,
     assert [v for pair in logprobs for v in pair] == pytest.approx([v for pair in sums for v in pair], rel=1e-5)
 
 
-def test_each_step_of_the_optimizer_reaches_the_others(folder: Path):
+def test_each_step_of_the_optimizer_reaches_the_others(llama_folder: Path):
     examples = some_examples(6)
 
     def train(trained: Any, parameters: list[nn.Parameter]) -> list[float]:
@@ -195,12 +178,12 @@ def test_each_step_of_the_optimizer_reaches_the_others(folder: Path):
             losses.append(trained.evaluate(examples[:4]).loss)
         return losses
 
-    found = together(folder, 2, stock=False, work=train)
-    assert found == pytest.approx(train(*made(folder, seed=1, stock=False)), rel=1e-6)
+    found = together(llama_folder, 2, stock=False, work=train)
+    assert found == pytest.approx(train(*made(llama_folder, seed=1, stock=False)), rel=1e-6)
     assert found[-2] < found[0]
 
 
-def test_the_work_of_all_is_counted_and_cut_alike(folder: Path):
+def test_the_work_of_all_is_counted_and_cut_alike(llama_folder: Path):
     examples = some_examples(7)
 
     def work(split: Split, _: list[nn.Parameter]) -> Any:
@@ -208,7 +191,7 @@ def test_the_work_of_all_is_counted_and_cut_alike(folder: Path):
         split.accumulate(examples)
         return split.work()
 
-    counted = together(folder, 2, stock=True, work=work)
+    counted = together(llama_folder, 2, stock=True, work=work)
     assert counted.examples == 7
     assert counted.tokens == sum(example.length for example in examples)
     assert counted.targets == sum(len(example.positions) for example in examples)

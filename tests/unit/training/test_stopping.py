@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_events import steps_of
 
 from tailorbird.lm.adapter import load_adapter
 from tailorbird.protocol.training import (
@@ -23,11 +24,6 @@ from tailorbird.training.run import run
 from tailorbird.training.stopping import Best, best_epoch
 
 MakePlan = Callable[..., TrainPlan]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    events = [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-    return [event for event in events if isinstance(event, Step)]
 
 
 def step(number: int, loss: float | None) -> Step:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from run_events import events_of, steps_of
+
 from tailorbird.lm.lora import lora_parameters
 from tailorbird.protocol.training import (
     EVENTS_FILE,
@@ -13,10 +15,7 @@ from tailorbird.protocol.training import (
     Finished,
     Interrupted,
     Started,
-    Step,
-    TrainEvent,
     TrainPlan,
-    event_from_line,
 )
 from tailorbird.training.replicas import Replicas
 from tailorbird.training.run import run
@@ -24,14 +23,6 @@ from tailorbird.training.together import Group
 from tailorbird.training.trainee import Trainee
 
 MakePlan = Callable[..., TrainPlan]
-
-
-def events_of(plan: TrainPlan) -> list[TrainEvent]:
-    return [event_from_line(line) for line in (Path(plan.run_folder) / EVENTS_FILE).read_text().splitlines()]
-
-
-def steps_of(plan: TrainPlan) -> list[Step]:
-    return [event for event in events_of(plan) if isinstance(event, Step)]
 
 
 def adapter_of(plan: TrainPlan) -> bytes:

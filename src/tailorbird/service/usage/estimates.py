@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tailorbird.dataset.render import Rendered, RenderError
-from tailorbird.dataset.validate import Problem, read_records
+from tailorbird.dataset.validate import Problem, beginning, read_records
 from tailorbird.domain.errors import InvalidRequest
 from tailorbird.domain.files import File
 from tailorbird.domain.jobs import EventKind, Hyperparameters, Job, resolve
@@ -28,7 +28,7 @@ from tailorbird.service.usage.pace import (
     pace_of_runs,
     usable,
 )
-from tailorbird.service.usage.prefixes import SAMPLE, cost_share, renderings
+from tailorbird.service.usage.prefixes import SAMPLE, cost_share
 
 _EXACT_BYTES = 32 * 1024 * 1024
 """Longer files are counted up to here and the rest is taken to be like it."""
@@ -177,8 +177,8 @@ class Estimator:
         longest = self._catalogue.base(job.base).max_tokens
         exact = file.bytes <= _EXACT_BYTES
         examples = tokens = 0
-        sample: list[list[Rendered]] = []
-        for item in read_records(self._chunks(file)):
+        sample: list[Sequence[Rendered]] = []
+        for item in read_records(beginning(self._blobs.read(file.blob_key), _EXACT_BYTES)):
             if isinstance(item, Problem):
                 # A file that is not read to its end is cut off in the middle of a line.
                 if exact:
@@ -186,7 +186,7 @@ class Estimator:
                 continue
             line, record = item
             try:
-                made = renderings(renderer, record)
+                made = renderer.render_record(record)
             except RenderError as error:
                 raise InvalidRequest(f"Line {line}: {error}", param="training_file") from error
             lengths = [len(one.token_ids) for one in made]
@@ -206,21 +206,13 @@ class Estimator:
             raise InvalidRequest(f"The file {file.id} has no examples.", param="training_file")
         return _Counted(examples, tokens, exact, sample)
 
-    def _chunks(self, file: File) -> Iterator[bytes]:
-        read = 0
-        for chunk in self._blobs.read(file.blob_key):
-            yield chunk[: _EXACT_BYTES - read]
-            read += len(chunk)
-            if read >= _EXACT_BYTES:
-                return
-
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
     examples: int
     tokens: int
     exact: bool
-    sample: list[list[Rendered]]
+    sample: list[Sequence[Rendered]]
 
 
 def _worth(epoch_tokens: int, epochs: float, training_bytes: int, valid_bytes: int, share: float) -> int:

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tailorbird.dataset.records import PreferencePair, Record
 from tailorbird.dataset.render import Rendered, Renderer
 from tailorbird.dataset.validate import read_records
 from tailorbird.service.runs import chunks
@@ -51,11 +50,4 @@ def cost_share(examples: Sequence[Sequence[Rendered]], batch_size: int) -> float
 def cost_share_of_file(path: Path, renderer: Renderer, batch_size: int) -> float:
     """The same of a file that was trained on."""
     good = (item[1] for item in read_records(chunks(path)) if isinstance(item, tuple))
-    return cost_share([renderings(renderer, record) for record in islice(good, SAMPLE)], batch_size)
-
-
-def renderings(renderer: Renderer, record: Record) -> list[Rendered]:
-    """An example as the trainer sees it; a preference pair is two."""
-    if isinstance(record, PreferencePair):
-        return list(renderer.render_pair(record))
-    return [renderer.render_example(record)]
+    return cost_share([renderer.render_record(record) for record in islice(good, SAMPLE)], batch_size)

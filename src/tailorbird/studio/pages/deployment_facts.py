@@ -1,16 +1,14 @@
-"""What is known of deployments, from either plane: the control plane's rows and our own list, joined by name."""
+"""What is known of deployments, when they end, and what a new one may be called."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from tailorbird.studio.client import Refused
-from tailorbird.studio.visit import SEE_DEPLOYMENTS, Visit
+from tailorbird.studio.visit import Visit
 from tailorbird.studio.words import Words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,27 +62,9 @@ class Facts:
         return self.model.split(_CHECKPOINT, 1)[0]
 
 
-def joined(control: Sequence[Mapping[str, Any]] | None, own: Sequence[Mapping[str, Any]] | None) -> list[Facts]:
-    """By name. A row that only one of the two lists has is a deployment that came or went between the two looks."""
-    ours = {str(row["id"]).lower(): row for row in own or ()}
-    if control is None:
-        return [_own(row) for row in ours.values()]
-    return [_control(row, ours.get(str(row["name"]).lower())) for row in control]
-
-
 async def load(visit: Visit, seconds: float = 2.0) -> list[Facts]:
-    """Whatever the person may see, newest answers shared for some seconds. Raises Refused when that is nothing."""
-    own: list[dict[str, Any]] | None = None
-    refused: Refused | None = None
-    try:
-        own = (await visit.api.fresh("/deployments", seconds, plane="own"))["data"]
-    except Refused as error:
-        refused = error
-    if visit.may(SEE_DEPLOYMENTS):
-        return joined((await visit.api.fresh("/deployments", seconds, plane="arm"))["value"], own)
-    if refused is not None:
-        raise refused
-    return joined(None, own)
+    """Whatever the person may see, newest answers shared for some seconds. Raises Refused."""
+    return [facts_of(row) for row in (await visit.api.fresh("/deployments", seconds, plane="own"))["data"]]
 
 
 def time_left(t: Words, facts: Facts, now: float) -> str:
@@ -127,7 +107,8 @@ def suggested_name(model: str, taken: Sequence[str]) -> str:
     return found
 
 
-def _own(row: Mapping[str, Any]) -> Facts:
+def facts_of(row: Mapping[str, Any]) -> Facts:
+    """A row of `GET /tailorbird/v1/deployments`."""
     price: Mapping[str, Any] = row.get("price") or {}
     return Facts(
         name=str(row["id"]),
@@ -135,6 +116,7 @@ def _own(row: Mapping[str, Any]) -> Facts:
         state=str(row["status"]),
         sku=str(row["sku"]),
         capacity=int(row["capacity"]),
+        version=str(row["model_version"] or "1"),
         base_model=str(row["base_model"]),
         fine_tuned=bool(row["fine_tuned"]),
         paused=bool(row["paused"]),
@@ -144,36 +126,8 @@ def _own(row: Mapping[str, Any]) -> Facts:
         hour=Decimal(str(price["hour"])) if "hour" in price else None,
         currency=str(price.get("currency", "")),
         created_at=row.get("created_at"),
+        created_by=str(row["created_by"]),
         last_used_at=row.get("last_used_at"),
         expires_at=row.get("expires_at"),
         expires_because=str(row.get("expires_because") or ""),
-    )
-
-
-def _control(row: Mapping[str, Any], own: Mapping[str, Any] | None) -> Facts:
-    properties: Mapping[str, Any] = row["properties"]
-    rates = {limit["key"]: int(limit["count"]) for limit in properties.get("rateLimits") or ()}
-    system: Mapping[str, Any] = row.get("systemData") or {}
-    known = _own(own) if own is not None else None
-    made = system.get("createdAt")
-    return Facts(
-        name=str(row["name"]),
-        model=known.model if known else str(properties["model"]["name"]),
-        state=str(properties["provisioningState"]),
-        sku=str(row["sku"]["name"]),
-        capacity=int(row["sku"]["capacity"]),
-        version=str(properties["model"].get("version") or "1"),
-        base_model=known.base_model if known else "",
-        fine_tuned=known.fine_tuned if known else ".ft-" in str(properties["model"]["name"]),
-        paused=properties.get("deploymentState") == "Paused",
-        error=str((properties.get("error") or {}).get("message") or ""),
-        tokens_per_minute=rates.get("token"),
-        requests_per_minute=rates.get("request"),
-        hour=known.hour if known else None,
-        currency=known.currency if known else "",
-        created_at=int(datetime.fromisoformat(str(made)).timestamp()) if made else None,
-        created_by=str(system.get("createdBy") or ""),
-        last_used_at=known.last_used_at if known else None,
-        expires_at=known.expires_at if known else None,
-        expires_because=known.expires_because if known else "",
     )

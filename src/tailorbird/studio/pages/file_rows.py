@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from tailorbird.studio.following import ENDED
+
 File = Mapping[str, Any]
 """As the service shows it."""
 
 UNDER_WAY = frozenset({"pending", "running", "uploaded"})
-ENDED_JOBS = frozenset({"succeeded", "failed", "cancelled", "canceled"})
 RESULTS, TRAINING = "fine-tune-results", "fine-tune"
 KINDS = ("training", "results", "other", "all")
 SORTS = ("newest", "oldest", "name", "size")
@@ -64,7 +65,7 @@ class Use:
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED_JOBS
+        return self.status in ENDED
 
 
 def uses_of(jobs: Sequence[Mapping[str, Any]], file_id: str) -> list[Use]:

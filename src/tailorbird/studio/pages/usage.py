@@ -11,6 +11,7 @@ from tailorbird.studio import visit as rights
 from tailorbird.studio.client import Refused
 from tailorbird.studio.controls import attempt, button, card, confirm, empty, heading, title
 from tailorbird.studio.pages.amounts import METERS, by_day, in_use, money, totals
+from tailorbird.studio.sheets import Column, Sheet
 from tailorbird.studio.visit import Visit
 
 _MONTHS = ("this", "last", "year")
@@ -76,11 +77,16 @@ async def _cost(visit: Visit, place: ui.element, span: str) -> None:
             _table(visit, "deployment", deployments)
         with card(t("usage.by_day")):
             _table(visit, "day", days)
-            text = await visit.api.own("GET", "/usage", params={**asked, "group_by": "day", "format": "csv"})
-            name = f"usage-{start}.csv"
-            ui.button(t("usage.csv"), icon="download", on_click=lambda: ui.download.content(str(text), name)).props(
-                "no-caps outline color=primary"
-            )
+            _download(visit, start, {**asked, "group_by": "day", "format": "csv"})
+
+
+def _download(visit: Visit, start: str, asked: dict[str, str]) -> None:
+    async def fetch() -> None:
+        text = await attempt(visit.api.own("GET", "/usage", params=asked))
+        if text is not None:
+            ui.download.content(str(text), f"usage-{start}.csv")
+
+    button(visit, visit.t("usage.csv"), fetch, icon="download")
 
 
 def _chart(visit: Visit, report: dict[str, Any]) -> None:
@@ -107,26 +113,18 @@ def _chart(visit: Visit, report: dict[str, Any]) -> None:
 
 
 def _table(visit: Visit, group: str, report: dict[str, Any]) -> None:
-    t = visit.t
-    columns = [
-        {"name": group, "label": t(f"usage.{group}"), "field": group, "align": "left", "sortable": True},
-        {"name": "meter", "label": t("usage.what"), "field": "meter", "align": "left", "sortable": True},
-        {"name": "quantity", "label": t("usage.quantity"), "field": "quantity", "align": "right"},
-        {"name": "price", "label": t("usage.price"), "field": "price", "align": "right"},
-        {"name": "amount", "label": t("usage.amount"), "field": "amount", "align": "right"},
-    ]
-    rows = [
-        {
-            "id": str(number),
-            group: row[group] or "–",
-            "meter": t(f"usage.meter.{row['meter']}") if row["meter"] in METERS else row["meter"],
-            "quantity": f"{t.number(float(row['quantity']), 0 if 'token' in row['unit'] else 2)} {row['unit']}",
-            "price": money(t, row["unit_price"], report["currency"], exact=True),
-            "amount": money(t, row["amount"], report["currency"]),
-        }
-        for number, row in enumerate(totals(report["data"], group))
-    ]
-    ui.table(columns=columns, rows=rows, row_key="id", pagination=10 if len(rows) > 10 else 0).props("flat dense")
+    t, currency = visit.t, report["currency"]
+    names = (group, "what", "quantity", "price", "amount")
+    sheet = Sheet(t(f"usage.by_{group}"), [Column(t(f"usage.{n}"), number=n in names[2:]) for n in names])
+    for row in totals(report["data"], group):
+        digits = 0 if "token" in row["unit"] else 2
+        sheet.texts(
+            row[group] or "–",
+            t(f"usage.meter.{row['meter']}") if row["meter"] in METERS else row["meter"],
+            f"{t.number(float(row['quantity']), digits)} {row['unit']}",
+            money(t, row["unit_price"], currency, exact=True),
+            money(t, row["amount"], currency),
+        )
 
 
 async def _budget(visit: Visit, place: ui.element) -> None:
@@ -237,19 +235,9 @@ async def _audit(visit: Visit) -> None:
     )
     with card(t("usage.audit")):
         heading(t("usage.audit_lead"), 3).classes("quiet")
-        columns = [
-            {"name": name, "label": t(f"usage.audit_{name}"), "field": name, "align": "left"}
-            for name in ("time", "who", "action", "outcome", "detail")
-        ]
-        rows = [
-            {
-                "id": str(row["number"]),
-                "time": row["time"][:19].replace("T", " "),
-                "who": row["principalName"] or "–",
-                "action": row["action"].removeprefix("Microsoft.CognitiveServices/").removeprefix("accounts/"),
-                "outcome": row["outcome"],
-                "detail": row["detail"],
-            }
-            for row in found["value"]
-        ]
-        ui.table(columns=columns, rows=rows, row_key="id", pagination=10).props("flat dense")
+        names = ("time", "who", "action", "outcome", "detail")
+        sheet = Sheet(t("usage.audit"), [Column(t(f"usage.audit_{name}")) for name in names])
+        for row in found["value"]:
+            action = row["action"].removeprefix("Microsoft.CognitiveServices/").removeprefix("accounts/")
+            moment = row["time"][:19].replace("T", " ")
+            sheet.texts(moment, row["principalName"] or "–", action, row["outcome"], row["detail"])

@@ -94,9 +94,5 @@ window.studio = (() => {
     setTimeout(() => window.scrollTo({ top: document.documentElement.scrollHeight, behavior: calm ? "auto" : "smooth" }), 50);
   }
 
-  // A wide table scrolls inside itself; without this only a pointer could scroll it.
-  const reachable = () => document.querySelectorAll(".q-table__middle:not([tabindex])").forEach((one) => (one.tabIndex = 0));
-  new MutationObserver(reachable).observe(document.documentElement, { childList: true, subtree: true });
-
   return { toEnd, signOut, copy, upload, plot, told, prefix };
 })();

@@ -19,7 +19,7 @@ from tailorbird.service.intake import NewJob
 from tailorbird.service.usage import estimates
 from tailorbird.service.usage.estimates import Estimator
 from tailorbird.service.usage.pace import Range, Source, pace_of_calibration, pace_of_catalogue, pace_of_runs
-from tailorbird.service.usage.prefixes import cost_share, distinct_share, renderings
+from tailorbird.service.usage.prefixes import cost_share, distinct_share
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 TURBO = "gpt-35-turbo-0613"
@@ -207,7 +207,7 @@ def test_a_line_that_would_fail_the_job_is_named(
 def rendered(house: Any, lines: list[str]) -> list[Any]:
     renderer = house.catalogue.renderer("weaver")
     found = read_records(["\n".join(lines).encode()])
-    return [renderings(renderer, item[1]) for item in found if isinstance(item, tuple)]
+    return [renderer.render_record(item[1]) for item in found if isinstance(item, tuple)]
 
 
 def test_only_what_differs_within_a_batch_is_computed() -> None:

@@ -11,6 +11,7 @@ from nicegui import ui
 
 from tailorbird.studio.controls import attempt, button, card, confirm, heading, problem, status
 from tailorbird.studio.following import Following, News
+from tailorbird.studio.pages.amounts import money
 from tailorbird.studio.pages.job.surroundings import Surroundings
 from tailorbird.studio.sheets import Column, Sheet
 from tailorbird.studio.visit import CANCEL_JOB, DELETE_JOB, DEPLOY, TRAIN, Visit
@@ -215,10 +216,9 @@ def figures(t: Words, progress: Mapping[str, Any], now: float) -> list[str]:
 
 
 def cost(t: Words, told: Mapping[str, Any]) -> str:
-    amount = float(told["amount"])
     digits = 3 if told["unit"] == "hours" else 0
     quantity = t(f"job.unit_{told['unit']}", count=t.number(float(told["quantity"]), digits))
-    if amount == 0:
+    if float(told["amount"]) == 0:
         return t("job.free", quantity=quantity)
-    money = f"{t.number(amount, 2)} {told['currency']}"
-    return t("job.billed" if told["billed"] else "job.estimated", money=money, quantity=quantity)
+    price = money(t, told["amount"], told["currency"])
+    return t("job.billed" if told["billed"] else "job.estimated", money=price, quantity=quantity)

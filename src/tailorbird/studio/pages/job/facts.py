@@ -10,9 +10,9 @@ from nicegui import ui
 
 from tailorbird.studio.controls import card, heading
 from tailorbird.studio.following import Following, News
-from tailorbird.studio.pages.file_rows import download_path
 from tailorbird.studio.pages.job.course import cost
 from tailorbird.studio.pages.job.surroundings import Surroundings
+from tailorbird.studio.pages.saving import download_link
 from tailorbird.studio.visit import Visit
 from tailorbird.studio.words import Words
 
@@ -75,13 +75,9 @@ class Facts:
             return
         with ui.element("div").classes("row tight"):
             ui.link(name, f"/files/{quote(file_id, safe='')}")
-            # The browser fetches it itself: a link that the pages' own navigation must leave alone.
-            file = {"id": file_id, "filename": name}
-            # The account goes along: another tab may have gone to another one meanwhile.
-            account = self._visit.account.id if self._visit.account else ""
-            with ui.link(target=download_path(file, account)) as link:
+            with download_link(self._visit, {"id": file_id, "filename": name}) as link:
                 ui.icon("download").props('aria-hidden="true"')
-            link.props(f'download="{quote(name)}" aria-label="{t("job.download", name=name)}"').classes("icon-link")
+            link.props(f'aria-label="{t("job.download", name=name)}"').classes("icon-link")
 
     def _lineage(self) -> None:
         t, lineage = self._visit.t, self._around.lineage
