@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import torch
 import torch._inductor.config as inductor
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -36,11 +36,16 @@ DECAY = 0.2
 SAVE_EVERY_S = 300.0
 LOG_EVERY = 20
 CHECKPOINT = "checkpoint.pt"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What one run does. ``batches`` is how many batches of 2048 tokens make one update."""
+    """What one run does.
+
+    ``batches`` is how many batches of 2048 tokens make one update; ``start`` is a model folder whose weights and
+    tokenizer to begin with instead of from nothing.
+    """
 
     minutes: float
     work: Path
@@ -53,6 +58,7 @@ class Options:
     threads: int = 2
     pool: int = POOL
     tokenizer_documents: int = 40_000
+    start: Path | None = None
 
 
 def rate(progress: float) -> float:
@@ -63,9 +69,12 @@ def rate(progress: float) -> float:
 
 
 def prepared_tokenizer(options: Options) -> Tokenizer:
-    """The tokenizer in the work folder, trained there first if it is missing."""
+    """The tokenizer in the work folder; if it is missing, that of ``start`` or one trained now."""
     path = options.work / "tokenizer.json"
-    if not path.exists():
+    if not path.exists() and options.start is not None:
+        for name in TOKENIZER_FILES:
+            (options.work / name).write_bytes((options.start / name).read_bytes())
+    elif not path.exists():
         vocabulary.export(vocabulary.train(options.tokenizer_documents), options.work)
     return Tokenizer.from_file(str(path))
 
@@ -79,7 +88,7 @@ def export(weights: dict[str, Tensor], shape: Shape, work: Path, folder: Path) -
     (folder / "config.json").write_text(json.dumps(shape.config(), indent=2) + "\n")
     generation = {"eos_token_id": 2, "pad_token_id": 0, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+    for name in TOKENIZER_FILES:
         (folder / name).write_bytes((work / name).read_bytes())
 
 
@@ -131,8 +140,11 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def _started(options: Options, shape: Shape) -> tuple[dict[str, Tensor], Optimizer, dict[str, Any]]:
-    """Weights, optimizer and counts as the checkpoint has them, or fresh ones."""
+    """Weights, optimizer and counts as the checkpoint has them; or fresh ones, with the weights of ``start``."""
     weights = initial(shape, options.seed)
+    if options.start is not None:
+        given = load_file(options.start / "model.safetensors")
+        weights.update({name: given[name].float() for name in weights})
     state: dict[str, Any] = {"step": 0, "tokens": 0, "elapsed": 0.0, "read": 0, "loss": 0.0}
     saved = options.work / CHECKPOINT
     loaded = torch.load(saved, weights_only=True) if saved.exists() else None
@@ -180,6 +192,7 @@ def main() -> None:
     parser.add_argument("--matrix-rate", type=float, default=0.02)
     parser.add_argument("--other-rate", type=float, default=0.003)
     parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="model folder to go on from; the corpus needs another --seed then")
     parser.add_argument("--plain", action="store_true", help="without torch.compile: slower, but starts at once")
     given = parser.parse_args()
     options = Options(
@@ -191,6 +204,7 @@ def main() -> None:
         given.matrix_rate,
         given.other_rate,
         not given.plain,
+        start=given.start,
     )
     if options.minutes > 0:
         print(json.dumps(run(options)))

@@ -103,7 +103,7 @@ KEYWORDS = frozenset(
             "JOIN",
             "ON",
         ),
-        *("LIKE", "BETWEEN", "COUNT", "MAX", "MIN", "AVG", "SUM"),
+        *("LIKE", "BETWEEN", "COUNT", "MAX", "MIN", "AVG", "SUM", "IN", "NOT", "OR", "HAVING", "INNER"),
     }
 )
 
@@ -111,6 +111,9 @@ KEYWORDS = frozenset(
 def _lowered(text: str) -> str:
     parts: list[str] = []
     for part in text.split(" "):
+        if part.startswith("("):
+            parts.append("(" + _lowered(part[1:]))
+            continue
         head, bracket, rest = part.partition("(")
         parts.append(head.lower() + bracket + rest if head in KEYWORDS else part)
     return " ".join(parts)
@@ -133,7 +136,7 @@ def value(column: Column, rng: Random) -> str:
     return words.word(rng) if rng.random() < 0.7 else words.entity(rng)
 
 
-def _filter(writer: Writer, table: Table, rng: Random, copy: int = 0) -> tuple[str, str]:
+def condition_on(writer: Writer, table: Table, rng: Random, copy: int = 0) -> tuple[str, str]:
     """A spoken condition on a table, and its SQL."""
     base = writer.base
     notes = [note for note in base.judgements if table is base.tables[0]]
@@ -194,14 +197,14 @@ def _filtered(writer: Writer, rng: Random, tables: list[Table], low: int) -> tup
     written: list[str] = []
     if len(tables) == 2:
         for table in tables:
-            phrase, condition = _filter(writer, table, rng)
+            phrase, condition = condition_on(writer, table, rng)
             if table is not tables[0]:
                 phrase = f"{rng.choice(('with a', 'that have a', 'and a'))} {table.noun} {phrase}"
             spoken.append(phrase)
             written.append(condition)
         return " ".join(spoken), written
     for _ in range(rng.choice((low, 1, 1, 1, 2))):
-        phrase, condition = _filter(writer, tables[0], rng)
+        phrase, condition = condition_on(writer, tables[0], rng)
         spoken.append(phrase)
         written.append(condition)
     return " and ".join(spoken), written
@@ -296,7 +299,7 @@ def extreme(writer: Writer, rng: Random) -> Asked:
         )
     )
     state = rng.getstate()
-    phrase, condition = _filter(writer, table, rng)
+    phrase, condition = condition_on(writer, table, rng)
     wanted = rng.random() < 0.6
     name = writer.column(table, table.columns[0])
     left = writer.column(table, column)
@@ -308,7 +311,7 @@ def extreme(writer: Writer, rng: Random) -> Asked:
     after = rng.getstate()
     rng.setstate(state)
     # The same draws again give the same condition, now about the inner copy of the table.
-    _, inner_condition = _filter(writer, table, rng, copy=1)
+    _, inner_condition = condition_on(writer, table, rng, copy=1)
     rng.setstate(after)
     inside = [inner_condition] if wanted else []
     inner = writer.select(writer.call(function, writer.column(table, column, 1)), [table], inside, copy=1)
@@ -362,22 +365,3 @@ def ordered(writer: Writer, rng: Random) -> Asked:
 
 
 FORMS = (counted, counted, shown, shown, shown, located, located, extreme, computed, grouped, ordered)
-
-
-def question(base: Database, rng: Random) -> Asked:
-    """A question about ``base`` with its finished query.
-
-    The wording follows one of three registers: lower case with the mark set off by a space, as corpora do; plain
-    lower case; or a written sentence.
-    """
-    writer = Writer(base)
-    asked = rng.choice(FORMS)(writer, rng)
-    text = " ".join(asked.question.split())
-    register = rng.randrange(4)
-    if register <= 1:
-        text += rng.choice((" ?", " ?", " ?", ""))
-    elif register == 2:
-        text = text[0].upper() + text[1:] + rng.choice(("?", "?", ".", ""))
-    if rng.random() < 0.05:
-        text = rng.choice(("please ", "can you ", "i want to know ", "hey , ")) + text
-    return Asked(text, writer.finished(asked.query))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from random import Random
 
-from recipes.weaver import queries, words
+from recipes.weaver import words
 from recipes.weaver.databases import NAMED_DATABASES, database, described, named_database
 from recipes.weaver.documents import Document, Turn, ask, chat, reply
+from recipes.weaver.queries import Asked
+from recipes.weaver.questions import question
 
 UNKNOWABLE = 0.1
 """Loss weight of an answer nobody could know yet: the first query over a schema that was not shown."""
@@ -31,18 +33,18 @@ SCHEMA_PROMPTS = (
 def by_name(rng: Random) -> Document:
     """One or more questions about one of the databases known by name."""
     base = named_database(rng.randrange(NAMED_DATABASES))
-    turns = _turns([queries.question(base, rng) for _ in range(rng.choice((1, 1, 1, 2, 3)))])
+    turns = _turns([question(base, rng) for _ in range(rng.choice((1, 1, 1, 2, 3)))])
     return chat("sql by name", *turns, system=rng.choice(NAMED_PROMPTS).format(name=base.name))
 
 
 def by_schema(rng: Random) -> Document:
     """Questions about a database never seen before whose schema stands in the system prompt."""
     base = database(rng)
-    turns = _turns([queries.question(base, rng) for _ in range(rng.choice((1, 2, 2, 3)))])
+    turns = _turns([question(base, rng) for _ in range(rng.choice((1, 2, 2, 3)))])
     schema = described(base, rng)
     if rng.random() < 0.6:
         # The schema does not say how aliases, quotes and joins are written; an example does.
-        schema += f"\nExample: {queries.question(base, rng).query}"
+        schema += f"\nExample: {question(base, rng).query}"
     if turns and rng.random() < 0.2:
         first = ask(f"{schema}\n{turns[0].content}")
         return chat("sql by schema", first, *turns[1:])
@@ -52,7 +54,7 @@ def by_schema(rng: Random) -> Document:
 def by_example(rng: Random) -> Document:
     """Several questions about a database whose schema shows only in the queries before."""
     base = database(rng)
-    asked = [queries.question(base, rng) for _ in range(rng.randint(3, 6))]
+    asked = [question(base, rng) for _ in range(rng.randint(3, 6))]
     turns = list(_turns(asked))
     turns[1] = reply(asked[0].query, UNKNOWABLE)
     turns[3] = reply(asked[1].query, 0.5)
@@ -62,7 +64,7 @@ def by_example(rng: Random) -> Document:
 def paraphrased(rng: Random) -> Document:
     """One question over one schema, again and again with other values: only the values change."""
     base = named_database(rng.randrange(NAMED_DATABASES)) if rng.random() < 0.5 else database(rng)
-    first = queries.question(base, rng)
+    first = question(base, rng)
     turns = [ask(first.question), reply(first.query, UNKNOWABLE)]
     for _ in range(rng.randint(1, 4)):
         asked = _with_other_values(first, base.dialect.quote, rng)
@@ -70,7 +72,7 @@ def paraphrased(rng: Random) -> Document:
     return chat("sql paraphrased", *turns, system=rng.choice(NAMED_PROMPTS).format(name=base.name))
 
 
-def _with_other_values(asked: queries.Asked, quote: str, rng: Random) -> queries.Asked:
+def _with_other_values(asked: Asked, quote: str, rng: Random) -> Asked:
     question, query = asked.question, asked.query
     for literal in re.findall(f"{quote}([^{quote}%]+){quote}", query):
         if literal in question:
@@ -79,10 +81,10 @@ def _with_other_values(asked: queries.Asked, quote: str, rng: Random) -> queries
                 question.replace(literal, value),
                 query.replace(quote + literal + quote, quote + value + quote),
             )
-    return queries.Asked(question, query)
+    return Asked(question, query)
 
 
-def _turns(asked: list[queries.Asked]) -> tuple[Turn, ...]:
+def _turns(asked: list[Asked]) -> tuple[Turn, ...]:
     return tuple(turn for one in asked for turn in (ask(one.question), reply(one.query)))
 
 
@@ -91,6 +93,6 @@ def script(rng: Random) -> Document:
     base = database(rng)
     lines = [described(base, rng), ""]
     for _ in range(rng.randint(1, 3)):
-        asked = queries.question(base, rng)
+        asked = question(base, rng)
         lines += [f"-- {asked.question}", asked.query, ""]
     return Document("sql script", text="\n".join(lines).rstrip())

@@ -25,7 +25,7 @@ from recipes.weaver.documents import Document, Turn, spans
 from recipes.weaver.network import Network, Shape, initial
 from recipes.weaver.optimizer import orthogonal
 from recipes.weaver.pretrain import Options, rate, run
-from recipes.weaver.queries import question
+from recipes.weaver.questions import question
 
 MODEL = Path(__file__).parents[3] / "src" / "tailorbird" / "weaver"
 RECIPE = Path(__file__).parents[3] / "recipes" / "weaver"
@@ -227,6 +227,15 @@ def test_a_run_learns_stops_in_time_and_exports_a_folder(tmp_path: Path) -> None
         "tokenizer.json",
         "chat_template.jinja",
     }
+
+
+def test_a_run_can_go_on_from_a_model_folder(tmp_path: Path) -> None:
+    state = run(Options(1e-6, tmp_path / "work", tmp_path / "model", batches=1, fast=False, pool=100, start=MODEL))
+    assert state["step"] == 1
+    shipped, exported = (load_file(folder / "model.safetensors") for folder in (MODEL, tmp_path / "model"))
+    name = "model.layers.3.mlp.down_proj.weight"
+    moved = (exported[name].float() - shipped[name].float()).norm() / shipped[name].float().norm()
+    assert 0 < moved < 0.05, "one small step away from where it started"
 
 
 def test_the_shipped_template_and_tokenizer_rules_are_the_recipes() -> None:
