@@ -99,12 +99,16 @@ NPM = mkdir -p $(@D) && cp $< $(@D)/package.json && npm install --prefix $(@D) -
 .venvs/axe-core-%/.installed: tests/wire/requirements/axe-core-%.json
 	$(NPM)
 
-# This trainer against TRL on the same rows; hours. A look in minutes: make bench-train BENCH_ARGS="--layers 4 --rounds 2 ..."
-bench-train: $(STAMP) .venvs/trl/.installed
+# This trainer against its peers on the same rows, in about an hour on a machine with nothing else to do.
+# A look in minutes: make bench-train BENCH_ARGS="--layers 2 --rounds 1 --batch 8 --workloads 'P=0 one turn'"
+PEERS := trl llamafactory torchtune
+bench-train: $(STAMP) $(PEERS:%=.venvs/%/.installed)
 	$(BIN)/python benchmarks/train/compare.py $(BENCH_ARGS)
-.venvs/trl/.installed: benchmarks/train/requirements/trl.txt
-	test -x .venvs/trl/bin/python || $(PYTHON) -m venv .venvs/trl
-	.venvs/trl/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+# Their files name everything; torch goes in first and brings what it needs itself.
+$(PEERS:%=.venvs/%/.installed): .venvs/%/.installed: benchmarks/train/requirements/%.txt
+	test -x .venvs/$*/bin/python || $(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
 clean:

@@ -1,33 +1,37 @@
-"""One side of the training benchmark: this trainer. Reads a task as JSON, prints seconds of each step as JSON.
+"""One side of the training benchmark: this trainer.
 
     python benchmarks/train/ours.py task.json
 
-A step is a whole optimizer step: reading the rows, forward, backward, clipping and AdamW. `task.json` holds base, rows,
-batch, steps, dtype, threads and options: `{"sharing": false}` for the stock path.
+A step is a whole optimizer step: reading the rows, forward, backward, clipping and AdamW; of a validation task it is
+the loss of all rows. `task.json` holds kind, base, rows, batch, steps, dtype, threads and options: `{"sharing": false}`
+for the stock path. How a side is paced and what it prints: pace.py.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from pace import Pace
 
 from tailorbird.protocol.training import TrainPlan
 from tailorbird.training.batches import Example
-from tailorbird.training.losses import accumulate_gradients
-from tailorbird.training.throughput import notes_on, product_speed
+from tailorbird.training.decoder.tree import grow
+from tailorbird.training.losses import accumulate_gradients, evaluate
+from tailorbird.training.shared import Shared
+from tailorbird.training.throughput import product_speed
 from tailorbird.training.trainee import Trainee
 
+_PASS = 4096  # tokens of a pass, where the task does not say
 
-def read_examples(path: Path) -> list[Example]:
+
+def read_examples(path: Path, low: int, high: int) -> list[Example]:
     """In file order, which is the order of training."""
     examples: list[Example] = []
-    for line, text in enumerate(path.read_text().splitlines(), start=1):
+    for line, text in enumerate(path.read_text().splitlines()[low:high], start=low + 1):
         row: dict[str, Any] = json.loads(text)
         positions = tuple(i for i, trained in enumerate(row["trained"]) if trained and i > 0)
         examples.append(Example(line, tuple(row["ids"]), positions, (1.0,) * len(positions)))
@@ -51,9 +55,37 @@ def build(task: dict[str, Any]) -> Trainee:
             dtype=task["dtype"],
             lora_rank=task["rank"],
             lora_alpha=task["alpha"],
-            micro_batch_tokens=task["options"].get("pass_tokens", 4096),
+            micro_batch_tokens=task["options"].get("pass_tokens", _PASS),
         )
     )
+
+
+def step(trainee: Trainee, batch: list[Example], *, sharing: bool) -> float:
+    """The batch's mean loss, after which the adapter is one step further."""
+    trainee.optimizer.zero_grad(set_to_none=True)
+    stock = None if sharing else accumulate_gradients(trainee.model, batch, token_limit=_PASS)
+    score = stock or trainee.own.accumulate(batch)
+    torch.nn.utils.clip_grad_norm_(trainee.parameters, 1.0, foreach=True)
+    trainee.optimizer.step()
+    return score.loss
+
+
+def validate(trainee: Trainee, examples: list[Example], *, sharing: bool) -> float:
+    if sharing:
+        return trainee.own.evaluate(examples).loss
+    return evaluate(trainee.model, examples, token_limit=_PASS).loss
+
+
+def operations(trainee: Trainee, batch: list[Example], *, training: bool) -> float:
+    """What a step on `batch` needs, each token's once; the forward half is counted as Decoder.operations counts."""
+    if not isinstance(trainee.own, Shared):
+        return 0.0
+    decoder, forest = trainee.own.decoder, grow(batch)
+    linears = [linear for layer in decoder.layers for linear in layer.linears]
+    frozen, adapter = sum(linear.size for linear in linears), sum(linear.adapter_size for linear in linears)
+    step, head = decoder.operations(forest), decoder.head.numel() * forest.count
+    attention = step - (4.0 * frozen + 6.0 * adapter) * forest.tokens - 4.0 * head
+    return step if training else 2.0 * (frozen + adapter) * forest.tokens + 2.0 * head + attention / 3
 
 
 def main() -> None:
@@ -61,34 +93,23 @@ def main() -> None:
     torch.set_num_threads(task["threads"])
     dtype = getattr(torch, task["dtype"])
     trainee = build(task)
-    sharing = task["options"].get("sharing", True)
-    seconds: list[float] = []
-    losses: list[float] = []
-    ceiling = product_speed(dtype, trainee.model.device)
-    for step in range(task["steps"]):
-        began = time.perf_counter()
-        batch = read_examples(Path(task["rows"]))[step * task["batch"] : (step + 1) * task["batch"]]
-        trainee.optimizer.zero_grad(set_to_none=True)
+    training, sharing, size = task["kind"] == "train", task["options"].get("sharing", True), task["batch"]
+    pace, losses, needed, ceilings = Pace(), list[float](), list[float](), list[float]()
+    if not sharing:
+        pace.count_calls_of(trainee.model.get_input_embeddings())
+    for number in range(task["steps"]):
+        if not pace.wait():
+            break
+        # A validation task has a small batch to warm up with, and then one set, again and again.
+        low = number * size if training else min(number, 1) * size
+        batch = read_examples(Path(task["rows"]), low, low + size)
+        losses.append((step if training else validate)(trainee, batch, sharing=sharing))
+        pace.done()
         if sharing:
-            score = trainee.own.accumulate(batch)
-        else:
-            score = accumulate_gradients(trainee.model, batch, token_limit=4096)
-        torch.nn.utils.clip_grad_norm_(trainee.parameters, 1.0, foreach=True)
-        trainee.optimizer.step()
-        seconds.append(time.perf_counter() - began)
-        losses.append(score.loss)
-    notes = notes_on(trainee.own.work, dtype, trainee.model.device) if sharing else {}
-    result = {
-        "seconds": seconds,
-        "losses": losses,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "ceiling": max(ceiling, product_speed(dtype, trainee.model.device)),
-        "operations": trainee.own.work.operations,
-        "computed_tokens": trainee.own.work.tokens,
-        "notes": notes,
-        "versions": {"torch": torch.__version__},
-    }
-    sys.stdout.write("\n" + json.dumps(result) + "\n")
+            pace.tokens[-1] = grow(batch).tokens
+        needed.append(operations(trainee, batch, training=training))
+        ceilings.append(product_speed(dtype, trainee.model.device))
+    pace.report(losses, {"torch": torch.__version__}, operations=needed, ceilings=ceilings)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
     .venvs/trl/bin/python benchmarks/train/trl_side.py task.json
 
-Same task file and same printed JSON as ours.py. `options` are SFTConfig's, given as they are; `{}` is TRL's default.
+Same task file as ours.py; paced and printed as pace.py says. `options` are SFTConfig's, given as they are; `{}` is its
+default. Three are ours: `weights` and `adapters` (the precision they are held in) and `sort` (rows of like length
+together, within each optimizer batch).
 """
 
 # pyright: reportMissingImports=false, reportUntypedBaseClass=false
@@ -10,10 +12,8 @@ Same task file and same printed JSON as ours.py. `options` are SFTConfig's, give
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,84 +22,93 @@ import peft
 import torch
 import transformers
 import trl
-
-
-class Clock(transformers.TrainerCallback):
-    """Seconds from the end of one optimizer step to the end of the next: data loading and all."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._before = 0.0
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._before = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        now = time.perf_counter()
-        self.seconds.append(now - self._before)
-        self._before = now
+from pace import Pace, trainer_callback
 
 
 class InOrder(trl.SFTTrainer):
-    """Rows in file order, unless the options ask for another: the optimizer batches of all sides are the same."""
+    """Rows in file order: the optimizer batches of all sides are the same."""
 
-    def _get_train_sampler(self, *arguments: Any, **named: Any) -> Any:
-        if getattr(self.args, "train_sampling_strategy", "random") != "random":
-            return super()._get_train_sampler(*arguments, **named)
+    def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def rows_of(task: dict[str, Any]) -> datasets.Dataset:
-    rows = [json.loads(line) for line in Path(task["rows"]).read_text().splitlines()]
-    rows = rows[: task["steps"] * task["batch"]]
+def rows_of(task: dict[str, Any], low: int, high: int, *, sort: bool) -> datasets.Dataset:
+    rows = [json.loads(line) for line in Path(task["rows"]).read_text().splitlines()[low:high]]
+    if sort:
+        cuts = range(0, len(rows), task["batch"])
+        rows = [row for at in cuts for row in sorted(rows[at : at + task["batch"]], key=lambda row: len(row["ids"]))]
     return datasets.Dataset.from_list([{"input_ids": row["ids"], "completion_mask": row["trained"]} for row in rows])
+
+
+def load(task: dict[str, Any], options: dict[str, Any], pace: Pace) -> Any:
+    weights = getattr(torch, options.pop("weights", task["dtype"]))
+    adapters = options.pop("adapters", "float32")
+    model = transformers.AutoModelForCausalLM.from_pretrained(task["base"], dtype=weights, attn_implementation="sdpa")
+    pace.count_calls_of(model.get_input_embeddings())
+    return peft.PeftModel.from_pretrained(
+        model,
+        str(Path(task["base"]) / "adapter"),
+        is_trainable=True,
+        autocast_adapter_dtype=adapters == "float32",
+    )
+
+
+def trainer_of(task: dict[str, Any], pace: Pace, folder: str) -> Any:
+    options: dict[str, Any] = dict(task["options"])
+    sort = options.pop("sort", False)
+    micro = options.pop("per_device_train_batch_size", min(8, task["batch"]))
+    model = load(task, options, pace)
+    size = task["batch"]
+    arguments: dict[str, Any] = {
+        "output_dir": folder,
+        "max_steps": task["steps"],
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": size // micro,
+        "learning_rate": task["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": task["dtype"] == "bfloat16",
+        "max_length": 8192,
+        "disable_tqdm": True,
+        "completion_only_loss": True,
+    }
+    if task["kind"] == "train":
+        sets: dict[str, Any] = {"train_dataset": rows_of(task, 0, task["steps"] * size, sort=sort)}
+    else:
+        named = {"warm": rows_of(task, 0, size, sort=sort), "all": rows_of(task, size, 2 * size, sort=sort)}
+        sets = {"train_dataset": named["warm"], "eval_dataset": named}
+    return InOrder(
+        model=model,
+        args=trl.SFTConfig(**(arguments | options)),
+        processing_class=transformers.PreTrainedTokenizerFast.from_pretrained(task["tokenizer"]),
+        callbacks=[trainer_callback(transformers.TrainerCallback, pace)],
+        **sets,
+    )
 
 
 def main() -> None:
     task: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(task["threads"])
     transformers.logging.set_verbosity_error()
-    options: dict[str, Any] = dict(task["options"])
-    micro = options.pop("per_device_train_batch_size", min(8, task["batch"]))
-    weights = getattr(torch, options.pop("weights", task["dtype"]))
-    model = transformers.AutoModelForCausalLM.from_pretrained(task["base"], dtype=weights, attn_implementation="sdpa")
-    model = peft.PeftModel.from_pretrained(model, str(Path(task["base"]) / "adapter"), is_trainable=True)
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(task["tokenizer"])
-    clock = Clock()
+    pace, losses = Pace(), list[float]()
     with tempfile.TemporaryDirectory() as folder:
-        arguments: dict[str, Any] = {
-            "output_dir": folder,
-            "max_steps": task["steps"],
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": task["batch"] // micro,
-            "learning_rate": task["learning_rate"],
-            "lr_scheduler_type": "constant",
-            "max_grad_norm": 1.0,
-            "logging_steps": 1,
-            "report_to": [],
-            "save_strategy": "no",
-            "use_cpu": not torch.cuda.is_available(),
-            "bf16": task["dtype"] == "bfloat16",
-            "max_length": 8192,
-            "disable_tqdm": True,
-            "dataset_kwargs": {"skip_prepare_dataset": False},
-            "completion_only_loss": True,
-        }
-        trainer = InOrder(
-            model=model,
-            args=trl.SFTConfig(**(arguments | options)),
-            train_dataset=rows_of(task),
-            processing_class=tokenizer,
-            callbacks=[clock],
-        )
-        trainer.train()
-    result = {
-        "seconds": clock.seconds,
-        "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "versions": {"torch": torch.__version__, "trl": trl.__version__, "peft": peft.__version__},
-    }
-    sys.stdout.write("\n" + json.dumps(result) + "\n")
+        trainer = trainer_of(task, pace, folder)
+        if task["kind"] == "train":
+            trainer.train()
+            losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        else:
+            for number in range(task["steps"]):
+                if not pace.wait():
+                    break
+                name = "all" if number else "warm"
+                losses.append(trainer.evaluate(eval_dataset=name)["eval_loss"])
+                pace.done()
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)}
+    pace.report(losses, versions)
 
 
 if __name__ == "__main__":
