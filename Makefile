@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# make demo [DATA=train.jsonl] [TEST=test.jsonl] [VALID=valid.jsonl] [OUT=demo-output]
-DEMO_ARGS = $(if $(DATA),--train $(DATA)) $(if $(TEST),--test $(TEST)) $(if $(VALID),--valid $(VALID)) $(if $(OUT),--out $(OUT))
+# make demo [DATA=train.jsonl] [TEST=test.jsonl] [VALID=valid.jsonl] [EPOCHS=20] [OUT=demo-output]
+DEMO_ARGS = $(if $(DATA),--train $(DATA)) $(if $(TEST),--test $(TEST)) $(if $(VALID),--valid $(VALID)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(OUT),--out $(OUT))
 demo: $(STAMP)
 	unset OMP_NUM_THREADS && $(BIN)/python examples/demo.py $(DEMO_ARGS)
 

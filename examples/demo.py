@@ -47,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--valid", type=Path, help="validation rows; default: a tenth of the training rows is held out")
     parser.add_argument("--test", type=Path, help="held-out questions; default with the default data: its test file")
     parser.add_argument("--base-model", help="default: gpt-35-turbo-0613, or babbage-002 for prompt/completion rows")
+    parser.add_argument("--epochs", type=int, help="rounds over the training rows; default: the service chooses (auto)")
     parser.add_argument("--port", type=int, default=0, help="port of the data plane; 0 picks a free one")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for everything the demo writes")
     options = parser.parse_args()
@@ -207,7 +208,11 @@ def run(
 
     console.rule("2. fine-tune")
     job = client.fine_tuning.jobs.create(
-        training_file=training_file, validation_file=validation_file, model=options.base_model, seed=SEED
+        training_file=training_file,
+        validation_file=validation_file,
+        model=options.base_model,
+        seed=SEED,
+        hyperparameters={"n_epochs": options.epochs or "auto"},
     )
     console.print(f"  {job.id} on {job.model}: {job.status}")
     job = follow(client, job.id, len(read_lines(train)))

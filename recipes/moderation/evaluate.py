@@ -20,7 +20,9 @@ WEIGHTS = Path(__file__).parents[2] / "src" / "tailorbird" / "moderation" / "cla
 THRESHOLD = Severity.MEDIUM
 """The service's default."""
 NOT_ALIKE = ("everyday", "customer service")
-"""Harmless texts that look like nothing else."""
+"""Groups of harmless texts that look like nothing else."""
+EVERYDAY = "everyday"
+DEVELOPMENT = ("development", "development_2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,14 @@ def any_harm(classifier: Classifier, judged: Sequence[Example]) -> tuple[int, in
 
 
 def false_alarms(classifier: Classifier, judged: Iterable[Example]) -> dict[str, tuple[int, int]]:
-    """Of the harmless texts, by what they look like: how many were called harmful, of how many."""
+    """Of the harmless texts, everyday ones and those that look harmful: how many were called harmful, of how many."""
     harmless = [example for example in judged if example.category is None]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for example, scores in zip(harmless, classifier.classify([e.text for e in harmless]), strict=True):
-        counts[example.group][0] += max(scores.values()) >= THRESHOLD
-        counts[example.group][1] += 1
-    return {kind: (alarms, total) for kind, (alarms, total) in counts.items()}
+        kind = EVERYDAY if example.group in NOT_ALIKE else f"look-alikes, {example.language}"
+        counts[kind][0] += max(scores.values()) >= THRESHOLD
+        counts[kind][1] += 1
+    return {kind: (alarms, total) for kind, (alarms, total) in sorted(counts.items())}
 
 
 def earlier_sentences() -> list[Example]:
@@ -79,19 +82,21 @@ def report(classifier: Classifier) -> str:
         "| --- | --- | --- |",
         *_alarm_rows(classifier, held_out),
     ]
-    development = written("development")
-    *_, together = _alarm_rows(classifier, development)
-    lines += ["", *_table("development", classifier, development), "", "| harmless, development | false alarms | of |"]
-    lines += ["| --- | --- | --- |", together]
+    for name in DEVELOPMENT:
+        sentences = written(name)
+        *_, together = _alarm_rows(classifier, sentences)
+        title = name.replace("_", " ")
+        lines += ["", *_table(title, classifier, sentences), "", f"| harmless, {title} | false alarms | of |"]
+        lines += ["| --- | --- | --- |", together]
     earlier = earlier_sentences()
-    wrong, total = false_alarms(classifier, earlier)["earlier"]
+    wrong, total = look_alikes(false_alarms(classifier, earlier))
     lines += ["", *_table("earlier sentences", classifier, earlier), f"| harmless | {total} | {wrong} false alarms | |"]
     return "\n".join(lines)
 
 
 def look_alikes(counts: dict[str, tuple[int, int]]) -> tuple[int, int]:
     """False alarms, and of how many, of the harmless texts that look harmful."""
-    alike = [count for kind, count in counts.items() if kind not in NOT_ALIKE]
+    alike = [count for kind, count in counts.items() if kind != EVERYDAY]
     return sum(wrong for wrong, _ in alike), sum(total for _, total in alike)
 
 

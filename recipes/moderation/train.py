@@ -27,10 +27,10 @@ _STRENGTH = 20.0
 """Inverse of the regularization; 5 to 80 differ by a point."""
 _RARE = 3.0
 """What a harmful example weighs against a harmless one: there are fewer of them."""
-_ALARMS = {Category.HATE_FAIRNESS: 0.005, Category.SELF_HARM: 0.03, Category.SEXUAL: 0.0125, Category.VIOLENCE: 0.015}
-"""Of the harmless written sentences so many may be called harmful when not learned from.
+_ALARMS = {Category.HATE_FAIRNESS: 0.005, Category.SELF_HARM: 0.008, Category.SEXUAL: 0.004, Category.VIOLENCE: 0.008}
+"""Of the harmless written sentences so many may be called harmful when their author was not learned from.
 
-As many as left the 13,107 real messages without an alarm and the look-alikes of the development set under 3 %.
+As many as left the 13,107 real messages without an alarm and the look-alikes of the development sets under 3 %.
 """
 _NEGLIGIBLE = 0.02
 """A weight below this is nothing: half of them are, and zeros take no room."""
