@@ -12,9 +12,11 @@ QUESTION = [
     {"role": "system", "content": "You turn requests into one line of booking code."},
     {"role": "user", "content": "free seats for wood drawing, friday ?"},
 ]
+# Without an end a small model may count on and on.
+SEATS = {"type": "integer", "minimum": 0, "maximum": 99}
 SCHEMA = {
     "type": "object",
-    "properties": {"day": {"type": "string", "enum": ["friday", "sunday"]}, "seats": {"type": "integer"}},
+    "properties": {"day": {"type": "string", "enum": ["friday", "sunday"]}, "seats": SEATS},
     "required": ["day", "seats"],
     "additionalProperties": False,
 }
