@@ -18,10 +18,6 @@ def _shown(writer: Writer, table: Table, rng: Random) -> tuple[str, str]:
     return words.joined([column.phrase for column in columns]), ("DISTINCT " if rng.random() < 0.4 else "") + written
 
 
-def _bracketed(writer: Writer, inner: str) -> str:
-    return f"( {inner} )" if writer.dialect.spaced else f"({inner})"
-
-
 def member(writer: Writer, rng: Random) -> Asked | None:
     """Things that have, or do not have, something in another table: IN and NOT IN."""
     if len(writer.base.tables) < 2:
@@ -36,7 +32,7 @@ def member(writer: Writer, rng: Random) -> Asked | None:
     inner = writer.select(writer.column(other, writer.base.link), [other], conditions)
     sign = "NOT IN" if without else "IN"
     spoken, what = _shown(writer, table, rng)
-    outside = [f"{writer.column(table, writer.base.key)} {sign} {_bracketed(writer, inner)}"]
+    outside = [f"{writer.column(table, writer.base.key)} {sign} {writer.bracketed(inner)}"]
     joined = rng.choice(("without any", "that do not have a", "with no") if without else ("that have a", "having some"))
     question = rng.choice(("what is the {c} of {t} {j} {o} {p}", "which {t} {j} {o} {p}", "list {t} {j} {o} {p}"))
     if "{c}" not in question:
@@ -59,9 +55,9 @@ def alternative(writer: Writer, rng: Random) -> Asked | None:
     style = rng.randrange(3)
     if style == 0:
         spoken = rng.choice((f"{first} or {second}", f"either {first} or {second}"))
-        condition = _bracketed(writer, f"{left} = {values[0]} OR {left} = {values[1]}")
+        condition = writer.bracketed(f"{left} = {values[0]} OR {left} = {values[1]}")
     elif style == 1:
-        spoken, condition = f"{first} or {second}", f"{left} IN {_bracketed(writer, writer.listed(values))}"
+        spoken, condition = f"{first} or {second}", f"{left} IN {writer.bracketed(writer.listed(values))}"
     else:
         spoken, condition = rng.choice((f"not {first}", f"other than {first}")), f"{left} <> {values[0]}"
     shown, what = _shown(writer, table, rng)

@@ -40,9 +40,13 @@ class Writer:
         name = column if isinstance(column, str) else column.name
         return f"{self.alias(table, copy)}.{name}"
 
+    def bracketed(self, inside: str) -> str:
+        """( * ) or (*)."""
+        return f"( {inside} )" if self.dialect.spaced else f"({inside})"
+
     def call(self, function: str, inside: str) -> str:
         """COUNT( * ) or COUNT(*)."""
-        return f"{function}( {inside} )" if self.dialect.spaced else f"{function}({inside})"
+        return function + self.bracketed(inside)
 
     def listed(self, parts: list[str]) -> str:
         """Parts with commas, spaced as the dialect does."""
@@ -315,8 +319,7 @@ def extreme(writer: Writer, rng: Random) -> Asked:
     rng.setstate(after)
     inside = [inner_condition] if wanted else []
     inner = writer.select(writer.call(function, writer.column(table, column, 1)), [table], inside, copy=1)
-    bracketed = f"( {inner} )" if writer.dialect.spaced else f"({inner})"
-    return Asked(question, writer.select(name, [table], [f"{left} = {bracketed}", *outside]))
+    return Asked(question, writer.select(name, [table], [f"{left} = {writer.bracketed(inner)}", *outside]))
 
 
 def computed(writer: Writer, rng: Random) -> Asked:

@@ -303,6 +303,7 @@ async def test_a_lost_lease_is_counted(bench: Bench) -> None:
         await until(lambda: worker.registry.get_sample_value("tailorbird_worker_leases_lost_total") == 1)
 
     await bench.during(worker, story)
+    assert worker.registry.get_sample_value("tailorbird_worker_leases_lost_total") == 1
 
 
 async def test_what_is_logged_of_a_job_knows_its_job(bench: Bench) -> None:
